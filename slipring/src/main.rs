@@ -1,1 +1,46 @@
-fn main(){}
+//! The command line: one binary that runs every role.
+
+mod balancer;
+mod client;
+mod exec;
+mod report;
+mod server;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// A load-balancer appliance: consistent hashing, replicas that are kept alive, answers without a Kubernetes.
+#[derive(Parser)]
+#[command(name = "slipring", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Run the balancer and its replicas.
+    Balancer(balancer::Arguments),
+    /// Run one replica.
+    Server(server::Arguments),
+    /// Talk to a balancer.
+    Client(client::Arguments),
+    /// Become another program that ends with its parent (used by the process runtime).
+    #[command(hide = true)]
+    Exec(exec::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("SLIPRING_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match arguments.role {
+        Role::Balancer(arguments) => balancer::run(arguments),
+        Role::Server(arguments) => server::run(&arguments),
+        Role::Client(arguments) => client::run(arguments),
+        Role::Exec(arguments) => exec::run(&arguments),
+    }
+}

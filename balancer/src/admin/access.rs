@@ -1,0 +1,166 @@
+//! Who may administer: this machine, and whoever has the token.
+//!
+//! "This machine" is the loopback interface and, when the balancer itself runs in a container, the gateway of
+//! its network, which is where the host's own calls come from. A call that came through a proxy, or from a page
+//! of another site in a browser, only looks local, and needs the token.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, StatusCode};
+
+use crate::config::Secret;
+use crate::proxy::error::failure;
+use crate::proxy::headers::came_through_a_proxy;
+
+/// Whom to let in.
+#[derive(Clone, Debug)]
+pub struct Access {
+    token: Option<Secret>,
+    gateways: Vec<IpAddr>,
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// From elsewhere, and without a token.
+    #[error("administration from {0} needs `Authorization: Bearer <token>`")]
+    NoToken(IpAddr),
+    /// From elsewhere, and no token would help.
+    #[error("administration from {0} is off: set admin.token to allow it, or call from the balancer's machine")]
+    NotConfigured(IpAddr),
+    /// With a token that is not ours.
+    #[error("the token is wrong")]
+    WrongToken,
+}
+
+impl Access {
+    /// Lets in loopback, the `gateways`, and the `token`.
+    pub fn new(token: Option<Secret>, gateways: Vec<IpAddr>) -> Self {
+        Self { token, gateways }
+    }
+
+    /// Whether a caller is let in.
+    pub fn check(&self, caller: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
+        let caller = caller.to_canonical();
+        if let Some(offered) = headers.get(AUTHORIZATION) {
+            let bearer = offered.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+            return match (&self.token, bearer) {
+                (Some(token), Some((_, offered))) if token.matches(offered.trim_ascii()) => Ok(()),
+                (Some(_), _) => Err(Denied::WrongToken),
+                (None, _) => self.check_place(caller, headers),
+            };
+        }
+        self.check_place(caller, headers)
+    }
+
+    fn check_place(&self, caller: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
+        let local = caller.is_loopback() || self.gateways.contains(&caller);
+        if local && !came_through_a_proxy(headers) && !is_cross_site(headers) {
+            return Ok(());
+        }
+        Err(if self.token.is_some() { Denied::NoToken(caller) } else { Denied::NotConfigured(caller) })
+    }
+}
+
+/// A browser says in `Origin` which page makes a call; only pages of this very balancer may.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let origin = origin.to_str().unwrap_or_default();
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    origin.split_once("://").is_none_or(|(_, authority)| authority != host)
+}
+
+/// Lets a call through, or says why not.
+pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let caller = caller.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    match access.check(caller, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => failure(StatusCode::FORBIDDEN, &denied.to_string()).into_response(),
+    }
+}
+
+/// The gateways of this container's networks; none when this is no container.
+pub fn container_gateways() -> Vec<IpAddr> {
+    if !std::path::Path::new("/.dockerenv").exists() {
+        return Vec::new();
+    }
+    std::fs::read_to_string("/proc/net/route").map(|table| gateways(&table)).unwrap_or_default()
+}
+
+/// The gateway column of the kernel's routing table: IPv4, in hexadecimal, as the machine stores it.
+fn gateways(table: &str) -> Vec<IpAddr> {
+    let gateway = |line: &str| {
+        let raw = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok().filter(|&raw| raw != 0)?;
+        Some(IpAddr::V4(Ipv4Addr::from(raw.to_ne_bytes())))
+    };
+    table.lines().skip(1).filter_map(gateway).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+    use http::{HeaderName, HeaderValue};
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn access(token: bool) -> Access {
+        let flags = [("admin.token".to_owned(), if token { TOKEN } else { "" }.to_owned())].into();
+        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        Access::new(config.admin.token, vec!["172.18.0.1".parse().unwrap()])
+    }
+
+    fn check(token: bool, caller: &str, headers: &[(&'static str, &'static str)]) -> Result<(), Denied> {
+        let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
+        access(token).check(caller.parse().unwrap(), &headers.iter().map(pair).collect())
+    }
+
+    #[test]
+    fn this_machine_is_let_in() {
+        for local in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "172.18.0.1"] {
+            assert_eq!(check(false, local, &[]), Ok(()), "{local}");
+        }
+    }
+
+    #[test]
+    fn replicas_and_strangers_are_not() {
+        for stranger in ["172.18.0.2", "192.0.2.1", "2001:db8::1", "0.0.0.0"] {
+            assert!(matches!(check(false, stranger, &[]), Err(Denied::NotConfigured(_))), "{stranger}");
+            assert!(matches!(check(true, stranger, &[]), Err(Denied::NoToken(_))), "{stranger}");
+        }
+    }
+
+    #[test]
+    fn the_token_opens_from_anywhere_and_no_other_does() {
+        let right = [("authorization", "Bearer 0123456789abcdef")];
+        assert_eq!(check(true, "192.0.2.1", &right), Ok(()));
+        assert_eq!(check(true, "192.0.2.1", &[("authorization", "bearer 0123456789abcdef")]), Ok(()));
+        assert!(matches!(check(false, "192.0.2.1", &right), Err(Denied::NotConfigured(_))));
+        for wrong in ["Bearer 0123456789abcdeg", "Bearer ", "Basic 0123456789abcdef", "0123456789abcdef", "Bearer 0123456789abcdef0"] {
+            assert_eq!(check(true, "127.0.0.1", &[("authorization", wrong)]), Err(Denied::WrongToken), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_local_is_not() {
+        for header in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1"), ("via", "1.1 other")] {
+            assert!(check(false, "127.0.0.1", &[header]).is_err(), "{header:?}");
+        }
+        assert!(check(false, "127.0.0.1", &[("origin", "https://evil.example"), ("host", "localhost:5000")]).is_err());
+        assert!(check(false, "127.0.0.1", &[("origin", "null"), ("host", "localhost:5000")]).is_err());
+        assert!(check(false, "127.0.0.1", &[("origin", "http://localhost:5000"), ("host", "localhost:5000")]).is_ok());
+    }
+
+    #[test]
+    fn the_kernels_routing_table_is_read() {
+        let table = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t010012AC\t0003\neth0\t000012AC\t00000000\t0001\nbad\n";
+        assert_eq!(gateways(table), ["172.18.0.1".parse::<IpAddr>().unwrap()]);
+    }
+}

@@ -1,0 +1,84 @@
+//! `/rep`, `/add`, `/rm`, exactly as existing clients expect them.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::json;
+
+use super::Admin;
+use crate::fleet::request::{Change, RequestError};
+use crate::fleet::shell::ChangeError;
+use crate::proxy::error::failure;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/rep", any(rep)).route("/add", any(add)).route("/rm", any(rm))
+}
+
+async fn rep(State(admin): State<Admin>, method: Method) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return wrong_method("GET, HEAD");
+    }
+    members(&admin.fleet.snapshot().names)
+}
+
+async fn add(State(admin): State<Admin>, method: Method, body: Result<Bytes, BytesRejection>) -> Response {
+    if method != Method::POST {
+        return wrong_method("POST");
+    }
+    let change = match read(body) {
+        Ok(change) => change,
+        Err(refused) => return refused,
+    };
+    answer(tokio::time::timeout(admin.change_timeout, admin.fleet.add(change)).await)
+}
+
+async fn rm(State(admin): State<Admin>, method: Method, body: Result<Bytes, BytesRejection>) -> Response {
+    if method != Method::DELETE {
+        return wrong_method("DELETE");
+    }
+    let change = match read(body) {
+        Ok(change) => change,
+        Err(refused) => return refused,
+    };
+    answer(tokio::time::timeout(admin.change_timeout, admin.fleet.remove(change)).await)
+}
+
+fn read(body: Result<Bytes, BytesRejection>) -> Result<Change, Response> {
+    let body = body.map_err(|error| failure(StatusCode::BAD_REQUEST, &format!("payload: {error}")).into_response())?;
+    Change::parse(&body).map_err(|refused| refusal(&ChangeError::Refused(refused)))
+}
+
+fn answer<E>(result: Result<Result<Vec<String>, ChangeError>, E>) -> Response {
+    match result {
+        Ok(Ok(names)) => members(&names),
+        Ok(Err(error)) => refusal(&error),
+        Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the change is still under way; see GET /rep").into_response(),
+    }
+}
+
+fn members(names: &[String]) -> Response {
+    let message = json!({ "N": names.len(), "replicas": names });
+    axum::Json(json!({ "message": message, "status": "successful" })).into_response()
+}
+
+/// The one place where a refused change becomes a status.
+fn refusal(error: &ChangeError) -> Response {
+    let status = match error {
+        ChangeError::Refused(RequestError::ShuttingDown) | ChangeError::Gone | ChangeError::Failed(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ChangeError::Refused(_) => StatusCode::BAD_REQUEST,
+    };
+    failure(status, &error.to_string()).into_response()
+}
+
+fn wrong_method(allowed: &'static str) -> Response {
+    let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, &format!("this endpoint takes {allowed}"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response.into_response()
+}

@@ -1,0 +1,168 @@
+//! What is to be seen: metrics, health, the ring, one key's way through it, the replicas, the events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slipring_hashing::{Key, Placement, stats};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Admin;
+use crate::fleet::events::FleetEvent;
+use crate::fleet::state::State as ReplicaState;
+use crate::proxy::error::failure;
+use crate::snapshot::Snapshot;
+
+pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.metrics.encode(&admin.fleet.snapshot()) {
+        Ok((content_type, text)) => ([(CONTENT_TYPE, content_type)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be encoded");
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded; the log says why").into_response()
+        }
+    }
+}
+
+/// The process runs and answers.
+pub(super) async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Every member is live. A balancer that starts or heals is not ready, though it serves with those it has.
+pub(super) async fn readyz(State(admin): State<Admin>) -> Response {
+    let snapshot = admin.fleet.snapshot();
+    let (live, members) = (snapshot.count(ReplicaState::Live), snapshot.len());
+    let ready = members > 0 && live == members;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": ready, "live": live, "members": members }))).into_response()
+}
+
+pub(super) async fn replicas(State(admin): State<Admin>) -> Json<Value> {
+    Json(json!({ "replicas": admin.fleet.snapshot().views }))
+}
+
+fn describe(placement: &Placement) -> Value {
+    match placement {
+        Placement::Slots { pair, slots, virtual_servers, probing } => json!({
+            "name": placement.name(),
+            "hash": pair.to_string(),
+            "slots": slots,
+            "virtual_servers": virtual_servers,
+            "probing": format!("{probing:?}").to_lowercase(),
+        }),
+        _ => json!({ "name": placement.name() }),
+    }
+}
+
+fn name(snapshot: &Snapshot, id: slipring_hashing::ReplicaId) -> Option<&str> {
+    snapshot.views.iter().find(|view| view.id == id && view.state != ReplicaState::Draining).map(|view| view.name.as_str())
+}
+
+/// Slots, shares and their balance.
+pub(super) async fn ring(State(admin): State<Admin>) -> Json<Value> {
+    let snapshot = admin.fleet.snapshot();
+    let table = &snapshot.table;
+    let shares = table.shares();
+    let loads: Vec<f64> = shares.iter().map(|(_, share)| *share).collect();
+    let replicas: Vec<_> = shares
+        .iter()
+        .map(|(id, share)| json!({ "id": id.number(), "name": name(&snapshot, *id), "share": share }))
+        .collect();
+    let occupied: Vec<_> = table.occupied().iter().map(|(slot, id)| json!([slot, id.number()])).collect();
+    Json(json!({
+        "placement": describe(table.placement()),
+        "slots": table.slots(),
+        "replicas": replicas,
+        "occupied": occupied,
+        "balance": {
+            "max_over_mean": stats::max_over_mean(&loads),
+            "coefficient_of_variation": stats::coefficient_of_variation(&loads),
+        },
+    }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct RouteQuery {
+    key: Option<String>,
+    #[serde(rename = "as")]
+    kind: Option<String>,
+}
+
+/// Which slot a key has, which replica, which next, and why.
+///
+/// A key of digits is a request id, as the contract's clients send; `as=bytes` takes it as bytes.
+pub(super) async fn route(State(admin): State<Admin>, Query(query): Query<RouteQuery>) -> Response {
+    let Some(text) = query.key else {
+        return failure(StatusCode::BAD_REQUEST, "say which key: /route?key=123456").into_response();
+    };
+    let number = text.parse::<u32>().ok();
+    let key = match (query.kind.as_deref(), number) {
+        (None | Some("id"), Some(number)) => Key::Id(number),
+        (None | Some("bytes"), _) => Key::Bytes(text.as_bytes()),
+        (Some("id"), None) => {
+            return failure(StatusCode::BAD_REQUEST, "an id is a number from 0 to 4294967295").into_response();
+        }
+        (Some(_), _) => return failure(StatusCode::BAD_REQUEST, "as is `id` or `bytes`").into_response(),
+    };
+    let snapshot = admin.fleet.snapshot();
+    let slot = snapshot.table.slot_of(key);
+    let chosen = snapshot.candidates(slot).next().map(|upstream| upstream.instance.id);
+    let preference: Vec<_> = snapshot
+        .table
+        .preference(slot)
+        .map(|id| {
+            let state = snapshot.entry(id).map(|entry| entry.state.name());
+            json!({ "id": id.number(), "name": name(&snapshot, id), "state": state, "chosen": Some(id) == chosen })
+        })
+        .collect();
+    let owner = snapshot.table.owner(slot);
+    let why = match (owner, chosen) {
+        (None, _) => "there are no replicas",
+        (_, None) => "no replica is live or suspect: clients get 503",
+        (owner, chosen) if owner == chosen => "the slot's first replica is live",
+        _ => "the slot's first replica is not live: the first living one of its preference answers",
+    };
+    let kind = if matches!(key, Key::Id(_)) { "id" } else { "bytes" };
+    let body = json!({
+        "key": text,
+        "as": kind,
+        "slot": slot,
+        "replica": chosen.and_then(|id| name(&snapshot, id)),
+        "preference": preference,
+        "why": why,
+        "key_sources": admin.key.iter().map(|source| format!("{source:?}").to_lowercase()).collect::<Vec<_>>(),
+    });
+    Json(body).into_response()
+}
+
+/// Everything the fleet remembers, and everything that follows; `Last-Event-ID` leaves out what is known.
+pub(super) async fn events(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let (past, live) = admin.fleet.events().subscribe(known);
+    let follow = stream::unfold(live, |mut live| async {
+        match live.recv().await {
+            Ok(event) => Some((line(&event), live)),
+            Err(RecvError::Lagged(missed)) => {
+                Some((Event::default().event("lagged").data(json!({ "missed": missed }).to_string()), live))
+            }
+            Err(RecvError::Closed) => None,
+        }
+    });
+    let past = stream::iter(past).map(|event| line(&event));
+    Sse::new(past.chain(follow).map(Ok)).keep_alive(KeepAlive::default())
+}
+
+fn line(event: &Arc<FleetEvent>) -> Event {
+    Event::default().id(event.sequence.to_string()).event(event.news.name()).data(json!(**event).to_string())
+}

@@ -1,0 +1,147 @@
+//! The appliance put together: configuration in, a running balancer out, and its orderly end.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::admin::access::{Access, container_gateways};
+use crate::config::{Config, RuntimeChoice};
+use crate::fleet::runtime::docker::DockerRuntime;
+use crate::fleet::runtime::process::ProcessRuntime;
+use crate::fleet::shell::{BeginError, Fleet, begin};
+use crate::metrics::Metrics;
+use crate::proxy::forward::Proxy;
+use crate::proxy::server::Front;
+
+/// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
+const BACKLOG: u32 = 4096;
+/// Ends of instances waiting to be heard.
+const EXITS: usize = 1024;
+
+/// Why the balancer did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error("{address} cannot be bound: is another program there? choose another {key}, or stop it")]
+    Bind { key: &'static str, address: SocketAddr, source: io::Error },
+    /// The fleet could not begin.
+    #[error(transparent)]
+    Fleet(#[from] BeginError),
+    /// The counters could not be made.
+    #[error("the metrics could not be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A balancer whose ports are bound and whose replicas are starting.
+#[derive(Debug)]
+pub struct Balancer {
+    config: Config,
+    main: TcpListener,
+    admin_only: TcpListener,
+    front: Front,
+    admin: Admin,
+    runtime: &'static str,
+}
+
+impl Balancer {
+    /// Binds both ports, then begins the fleet.
+    ///
+    /// # Errors
+    /// When a port is taken or replicas cannot be started at all; then nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let main = bind("listen", config.listen)?;
+        let admin_only = bind("admin.listen", config.admin.listen)?;
+        let metrics = Arc::new(Metrics::new()?);
+        let (exits, ends) = mpsc::channel(EXITS);
+        let docker = match config.fleet.runtime {
+            RuntimeChoice::Docker => true,
+            RuntimeChoice::Process => false,
+            RuntimeChoice::Auto => cfg!(target_feature = "crt-static") && DockerRuntime::answers(&config.docker).await,
+        };
+        let (fleet, runtime) = if docker {
+            let runtime = DockerRuntime::connect(config.docker.clone(), exits).await.map_err(BeginError::from)?;
+            (begin(&config, runtime, ends, metrics.clone()).await?, "docker")
+        } else {
+            let command = config.process.command.clone();
+            let runtime = ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
+            (begin(&config, runtime, ends, metrics.clone()).await?, "process")
+        };
+        let admin = Admin {
+            fleet: fleet.clone(),
+            access: Arc::new(Access::new(config.admin.token.clone(), container_gateways())),
+            metrics: metrics.clone(),
+            key: config.proxy.key.clone(),
+            change_timeout: config.fleet.start_timeout + config.fleet.stop_timeout * 2 + Duration::from_secs(30),
+        };
+        let proxy = Arc::new(Proxy { config: config.proxy.clone(), fleet, metrics });
+        let front = Front { proxy, contract: admin.contract() };
+        Ok(Self { config, main, admin_only, front, admin, runtime })
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.main.local_addr()
+    }
+
+    /// Where administrators connect.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin_only.local_addr()
+    }
+
+    /// What runs the replicas.
+    pub fn runtime(&self) -> &'static str {
+        self.runtime
+    }
+
+    /// The fleet.
+    pub fn fleet(&self) -> &Fleet {
+        &self.admin.fleet
+    }
+
+    /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { config, main, admin_only, front, admin, .. } = self;
+        let stop = CancellationToken::new();
+        let service = admin.everything().into_make_service_with_connect_info::<SocketAddr>();
+        let administration = tokio::spawn(serve_admin(admin_only, service, stop.clone()));
+        front.serve(main, shutdown, config.drain_timeout).await;
+        admin.fleet.shutdown().await;
+        stop.cancel();
+        administration.abort(); // event streams never end by themselves
+    }
+}
+
+async fn serve_admin(
+    listener: TcpListener,
+    service: axum::extract::connect_info::IntoMakeServiceWithConnectInfo<axum::Router, SocketAddr>,
+    stop: CancellationToken,
+) {
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the admin port ended");
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|source| StartError::Bind { key, address, source })
+}

@@ -1,0 +1,139 @@
+//! From what a user wrote to a value: each parser says, when it refuses, what would be right.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use slipring_hashing::{HashPair, Probing};
+
+use super::reader::Written;
+use super::{RespawnName, RuntimeChoice};
+use crate::proxy::key::KeySource;
+
+/// What would have been right.
+pub(super) type Expected = String;
+type Parsed<T> = Result<T, Expected>;
+
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn address(written: &Written) -> Parsed<SocketAddr> {
+    written.text()?.parse().map_err(|_| "an address and a port, like 127.0.0.1:5000 or [::]:5000".into())
+}
+
+pub(super) fn duration(written: &Written) -> Parsed<Duration> {
+    let expected = || "a duration of 1ms to 24h with its unit, like 250ms, 1s or 2m".to_owned();
+    let duration = humantime::parse_duration(written.text()?).map_err(|_| expected())?;
+    if duration < Duration::from_millis(1) || duration > LONGEST { Err(expected()) } else { Ok(duration) }
+}
+
+pub(super) fn number<T>(range: RangeInclusive<T>) -> impl Fn(&Written) -> Parsed<T>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |written| {
+        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+        let number = written.text()?.parse().map_err(|_| expected())?;
+        if range.contains(&number) { Ok(number) } else { Err(expected()) }
+    }
+}
+
+pub(super) fn one_of(choices: &'static [&'static str]) -> impl Fn(&Written) -> Parsed<String> {
+    move |written| {
+        let text = written.text()?;
+        if choices.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", choices.join(", "))) }
+    }
+}
+
+fn named<T: Copy>(choices: &[(&str, T)], written: &Written) -> Parsed<T> {
+    let text = written.text()?;
+    choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("one of {}", names.join(", "))
+    })
+}
+
+pub(super) fn runtime(written: &Written) -> Parsed<RuntimeChoice> {
+    use RuntimeChoice::{Auto, Docker, Process};
+    named(&[("auto", Auto), ("process", Process), ("docker", Docker)], written)
+}
+
+pub(super) fn respawn_name(written: &Written) -> Parsed<RespawnName> {
+    named(&[("same", RespawnName::Same), ("new", RespawnName::New)], written)
+}
+
+pub(super) fn probing(written: &Written) -> Parsed<Probing> {
+    named(&[("linear", Probing::Linear), ("quadratic", Probing::Quadratic)], written)
+}
+
+/// By name, or by the contract's `HASH_NUM`; empty is none.
+pub(super) fn hash_pair(written: &Written) -> Parsed<Option<HashPair>> {
+    use HashPair::{Given, Modified, Sha256};
+    let numbered = [("0", Given), ("1", Modified), ("2", Sha256)];
+    if written.text()?.is_empty() {
+        return Ok(None);
+    }
+    let by_name = named(&[("given", Given), ("modified", Modified), ("sha256", Sha256)], written);
+    by_name.or_else(|expected| named(&numbered, written).map_err(|_| format!("{expected} (HASH_NUM: 0, 1, 2)"))).map(Some)
+}
+
+pub(super) fn optional_path(written: &Written) -> Parsed<Option<PathBuf>> {
+    let text = written.text()?;
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
+pub(super) fn file_path(written: &Written) -> Parsed<PathBuf> {
+    optional_path(written)?.ok_or_else(|| "the path of a file".into())
+}
+
+pub(super) fn optional_text(written: &Written) -> Parsed<Option<String>> {
+    let text = written.text()?;
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub(super) fn token(written: &Written) -> Parsed<Option<String>> {
+    let token = optional_text(written)?;
+    let unusable = |token: &String| token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic());
+    if token.as_ref().is_some_and(unusable) {
+        return Err("at least 16 printable ASCII characters without spaces, or \"\" for none".into());
+    }
+    Ok(token)
+}
+
+/// Names as the engine takes them for networks and labels.
+pub(super) fn docker_name(written: &Written) -> Parsed<String> {
+    let text = written.text()?;
+    let fits = text.len() <= 128
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if fits { Ok(text.to_owned()) } else { Err("letters, digits, _ . and -, a letter or digit first".into()) }
+}
+
+pub(super) fn path(written: &Written) -> Parsed<String> {
+    let text = written.text()?;
+    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if fits { Ok(text.to_owned()) } else { Err("a path that begins with /, without spaces".into()) }
+}
+
+pub(super) fn paths(written: &Written) -> Parsed<Vec<String>> {
+    let expected = "paths that begin with /; a * only as the last piece, like \"/api/*\"";
+    let fits = |path: &String| {
+        let stem = path.strip_suffix("/*").unwrap_or(path);
+        (stem.is_empty() || stem.starts_with('/')) && !stem.contains(['*', '?', '#', ' ']) && !path.is_empty()
+    };
+    let paths = written.list();
+    if paths.iter().all(fits) { Ok(paths) } else { Err(expected.into()) }
+}
+
+pub(super) fn words(written: &Written) -> Parsed<Vec<String>> {
+    let words = written.list();
+    if words.first().is_some_and(String::is_empty) { Err("a program and its arguments".into()) } else { Ok(words) }
+}
+
+pub(super) fn key_sources(written: &Written) -> Parsed<Vec<KeySource>> {
+    let expected = || "a list of header:NAME, cookie:NAME, query:NAME, path, client, random".to_owned();
+    let sources: Option<Vec<_>> = written.list().iter().map(|text| KeySource::parse(text)).collect();
+    sources.filter(|sources| !sources.is_empty()).ok_or_else(expected)
+}

@@ -1,0 +1,89 @@
+use super::*;
+
+fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Sources {
+        file: Some(("slipring.toml".to_owned(), file.to_owned())),
+        environment: owned(environment),
+        flags: owned(flags),
+    }
+}
+
+fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::load(&sources(file, environment, flags))
+}
+
+#[test]
+fn the_example_holds_every_default_and_is_the_file_in_the_repository() {
+    let example = Config::example();
+    let from_example = load(&example, &[], &[]).unwrap();
+    let from_nothing = Config::load(&Sources::default()).unwrap();
+    assert_eq!(format!("{from_example:?}"), format!("{from_nothing:?}"));
+    let shipped = include_str!("../../../slipring.example.toml");
+    assert_eq!(example, shipped, "`make fix` writes slipring.example.toml anew");
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+    let file = "[fleet]\nreplicas = 4\nfailures = 9";
+    let env = [("SLIPRING_FLEET_REPLICAS", "5")];
+    assert_eq!(load(file, &[], &[]).unwrap().fleet.replicas, 4);
+    assert_eq!(load(file, &env, &[]).unwrap().fleet.replicas, 5);
+    let config = load(file, &env, &[("fleet.replicas", "6")]).unwrap();
+    assert_eq!((config.fleet.replicas, config.fleet.failures), (6, 9));
+}
+
+#[test]
+fn hash_num_selects_the_contracts_ring() {
+    for (number, pair) in [("0", HashPair::Given), ("1", HashPair::Modified), ("2", HashPair::Sha256)] {
+        assert_eq!(load("", &[("HASH_NUM", number)], &[]).unwrap().placement, Placement::contract(pair));
+    }
+    assert_eq!(load("", &[], &[]).unwrap().placement, Placement::Rendezvous);
+    assert_eq!(load("[ring]\nhash = \"sha256\"", &[], &[]).unwrap().placement, Placement::contract(HashPair::Sha256));
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_with_their_lines() {
+    let file = "listen = \"nowhere\"\n[fleet]\nreplicsa = 4\nfailures = 0\nheartbeat_timeout = \"2s\"\n[ring]\nhash_num = 2\n";
+    let error = load(file, &[("HASH_NUM", "7"), ("SLIPRING_FLEET_REPLICA", "1")], &[("proxy.speed", "9")]).unwrap_err();
+    let report = error.to_string();
+    for piece in [
+        "slipring.toml:1:1",
+        "an address and a port",
+        "slipring.toml:3:1",
+        "the key is called `fleet.replicas`",
+        "slipring.toml:4:1",
+        "a whole number from 1 to 1000",
+        "slipring.toml:5:1",
+        "at most fleet.heartbeat_interval",
+        "the key is called `ring.hash`",
+        "environment variable HASH_NUM",
+        "environment variable SLIPRING_FLEET_REPLICA",
+        "there is no key `proxy.speed`",
+        "command line",
+    ] {
+        assert!(report.contains(piece), "{piece:?} is missing from:\n{report}");
+    }
+    assert_eq!(error.mistakes().len(), 8, "{report}");
+}
+
+#[test]
+fn more_replicas_than_the_ring_holds_are_refused() {
+    let error = load("", &[("HASH_NUM", "0")], &[("fleet.replicas", "57")]).unwrap_err().to_string();
+    assert!(error.contains("at most 56"), "{error}");
+}
+
+#[test]
+fn text_that_is_not_toml_is_an_error_with_its_line() {
+    let error = load("listen = \n[fleet", &[], &[]).unwrap_err().to_string();
+    assert!(error.contains("slipring.toml:1"), "{error}");
+    assert!(error.contains("not TOML"), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC{0,200}", value in "\\PC{0,40}") {
+        let _ = load(&text, &[("SLIPRING_PROXY_KEY", &value)], &[("proxy.paths", &value)]).map_err(|e| e.to_string());
+        let _ = load(&format!("listen = {value}\n[ring]\nhash = {value}"), &[], &[]).map_err(|e| e.to_string());
+    }
+}

@@ -1,0 +1,154 @@
+//! Leaving: drained, stopped, gone. What leaves holds no identity any more, but its name until it is gone.
+
+use std::time::Duration;
+
+use slipring_hashing::ReplicaId;
+
+use super::super::state::ReplicaView;
+use super::member::Phase;
+use super::{Command, Core, Instance, News, Running, State};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The runtime is still starting it; then it is stopped at once.
+    AwaitingSpawn,
+    /// Requests in flight finish.
+    Draining,
+    /// The runtime is, or soon will be, ending it.
+    Stopping,
+}
+
+/// What is left of a member that was removed.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving {
+    pub(super) instance: Instance,
+    running: Option<Running>,
+    stage: Stage,
+}
+
+impl Leaving {
+    pub(super) fn awaits_spawn(&self) -> bool {
+        self.stage == Stage::AwaitingSpawn
+    }
+
+    pub(super) fn view(&self) -> ReplicaView {
+        ReplicaView {
+            name: self.instance.name.clone(),
+            id: self.instance.id,
+            state: State::Draining,
+            incarnation: self.instance.incarnation,
+            address: self.running.as_ref().map(|running| running.address),
+            handle: self.running.as_ref().map(|running| running.handle.clone()),
+            restarts: 0,
+            missed_heartbeats: 0,
+            respawn_at_unix_ms: None,
+            last_error: None,
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn remove(&mut self, names: &[String]) {
+        let named = |id: &ReplicaId| self.members.get(id).is_some_and(|m| names.contains(&m.instance.name));
+        let ids: Vec<_> = self.order.iter().copied().filter(named).collect();
+        for id in ids {
+            self.dismiss(id);
+        }
+        self.out.push(Command::Remember);
+        self.publish();
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        self.shutting_down = true;
+        self.refuse_additions();
+        let ids: Vec<_> = self.members.keys().copied().collect();
+        for id in ids {
+            self.dismiss(id);
+        }
+        self.publish();
+    }
+
+    /// Takes a member out of ring and membership, and sees to what is left of it.
+    pub(super) fn dismiss(&mut self, id: ReplicaId) {
+        let Some(member) = self.members.remove(&id) else { return };
+        if member.joined {
+            self.order.retain(|other| *other != id);
+            self.table = Arc::new(self.table.without(id));
+        }
+        let instance = member.instance;
+        let stage = match member.phase {
+            Phase::Queued { .. } => {
+                self.tell(News::Stopped { replica: instance.name });
+                return;
+            }
+            Phase::Spawning { .. } => Stage::AwaitingSpawn,
+            Phase::Removing => Stage::Stopping, // its stop is under way
+            Phase::Starting { .. } | Phase::Live | Phase::Suspect => Stage::Draining,
+        };
+        if stage == Stage::Draining {
+            self.tell(News::Draining { replica: instance.name.clone() });
+            self.out.push(Command::Drain { instance: instance.clone(), within: self.settings.stop_timeout });
+        }
+        self.leaving.insert(instance.incarnation, Leaving { instance, running: member.running, stage });
+    }
+
+    pub(super) fn drained(&mut self, instance: &Instance) {
+        let grace = self.settings.stop_timeout;
+        self.stop_leaving(instance, Stage::Draining, grace);
+    }
+
+    /// It ended by itself while it drained: what is left is removed at once.
+    pub(super) fn leaving_exited(&mut self, instance: &Instance) {
+        self.stop_leaving(instance, Stage::Draining, Duration::ZERO);
+    }
+
+    pub(super) fn spawned_too_late(&mut self, instance: &Instance, running: Running) {
+        if let Some(leaving) = self.leaving.get_mut(&instance.incarnation) {
+            leaving.running = Some(running);
+        }
+        let grace = self.settings.stop_timeout;
+        self.stop_leaving(instance, Stage::AwaitingSpawn, grace);
+    }
+
+    fn stop_leaving(&mut self, instance: &Instance, from: Stage, grace: Duration) {
+        if let Some(leaving) = self.leaving.get_mut(&instance.incarnation)
+            && leaving.stage == from
+        {
+            leaving.stage = Stage::Stopping;
+            self.out.push(Command::Abandon(instance.clone()));
+            self.stops.push_back((instance.clone(), grace));
+        }
+    }
+
+    pub(super) fn leaving_is_gone(&mut self, instance: &Instance) {
+        if self.leaving.remove(&instance.incarnation).is_some() {
+            self.tell(News::Stopped { replica: instance.name.clone() });
+            self.publish();
+        }
+    }
+
+    pub(super) fn issue_stops(&mut self) {
+        while self.stopping.len() < self.settings.task_batch {
+            let Some((instance, grace)) = self.stops.pop_front() else { break };
+            if self.stopping.insert(instance.incarnation) {
+                self.out.push(Command::Stop { instance, grace });
+            }
+        }
+    }
+
+    pub(super) fn stopped(&mut self, instance: &Instance, now: Duration) {
+        self.stopping.remove(&instance.incarnation);
+        if self.current(instance).is_some() {
+            self.corpse_gone(instance.id, now);
+        } else {
+            self.leaving_is_gone(instance);
+        }
+    }
+
+    /// What could not be stopped is nobody's from now on: reconciliation finds it and tries again.
+    pub(super) fn stop_failed(&mut self, instance: &Instance, why: String, now: Duration) {
+        self.tell(News::StopFailed { replica: instance.name.clone(), why });
+        self.stopped(instance, now);
+    }
+}

@@ -1,0 +1,37 @@
+//! Events are hints; what really runs is asked every few seconds.
+
+use std::time::Duration;
+
+use super::{Core, Found, News};
+
+impl Core {
+    /// Compares what ran at time `asked` with what should.
+    pub(super) fn observed(&mut self, asked: Duration, found: Vec<Found>, now: Duration) {
+        let runs = |incarnation| found.iter().any(|f| f.instance.incarnation == incarnation && f.running.is_some());
+        let vanished: Vec<_> = self
+            .members
+            .values()
+            .filter(|m| m.is_up() && m.launched < asked && !runs(m.instance.incarnation))
+            .map(|m| m.instance.id)
+            .collect();
+        for id in vanished {
+            self.flatline(id, "it is no longer there", now);
+        }
+        self.remove_orphans(found);
+    }
+
+    /// Stops what carries our label and is no life of anybody's.
+    pub(super) fn remove_orphans(&mut self, found: Vec<Found>) {
+        for Found { instance, .. } in found {
+            let incarnation = instance.incarnation;
+            let ours = self.members.values().any(|m| m.instance.incarnation == incarnation)
+                || self.leaving.contains_key(&incarnation)
+                || self.stopping.contains(&incarnation)
+                || self.stops.iter().any(|(queued, _)| queued.incarnation == incarnation);
+            if !ours {
+                self.tell(News::Orphan { replica: instance.name.clone() });
+                self.stops.push_back((instance, Duration::ZERO));
+            }
+        }
+    }
+}

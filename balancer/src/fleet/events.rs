@@ -1,0 +1,128 @@
+//! What the fleet tells the world: a bounded history, and a broadcast of what follows.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+/// Events kept for readers who come late.
+const HISTORY: usize = 1024;
+
+/// One thing that happened to one replica, or to the fleet.
+#[derive(Clone, Debug, Serialize)]
+pub struct FleetEvent {
+    /// Counts upwards from 1.
+    pub sequence: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub news: News,
+}
+
+/// What happened. `replica` is a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum News {
+    /// A replica became a member.
+    Added { replica: String, id: u32 },
+    /// A member was taken over from an earlier balancer, still running.
+    Adopted { replica: String, id: u32 },
+    /// The runtime was asked to start it.
+    Spawning { replica: String, incarnation: u64 },
+    /// It runs; no heartbeat yet.
+    Started { replica: String, incarnation: u64, address: String },
+    /// It could not be started.
+    SpawnFailed { replica: String, why: String },
+    /// Its heartbeat came: requests may.
+    Live { replica: String },
+    /// It missed a heartbeat.
+    Suspect { replica: String, missed: u32, why: String },
+    /// It is given up for dead.
+    Flatlined { replica: String, why: String },
+    /// It will be started again after this delay; how often it was started again before.
+    Respawning { replica: String, backoff_ms: u64, restarts: u64 },
+    /// A respawn took a new name.
+    Renamed { replica: String, was: String },
+    /// It left the ring; its requests in flight finish.
+    Draining { replica: String },
+    /// Nothing is left of it.
+    Stopped { replica: String },
+    /// Something with our label that belongs to no member was found and removed.
+    Orphan { replica: String },
+    /// Stopping failed; what is left is tried again at the next reconciliation.
+    StopFailed { replica: String, why: String },
+    /// A hint of what the operator should know.
+    Warning { why: String },
+}
+
+#[derive(Debug)]
+struct Log {
+    history: VecDeque<Arc<FleetEvent>>,
+    next: u64,
+}
+
+/// The one place where events are published. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Events {
+    log: Arc<Mutex<Log>>,
+    live: broadcast::Sender<Arc<FleetEvent>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let log = Log { history: VecDeque::with_capacity(HISTORY), next: 1 };
+        Self { log: Arc::new(Mutex::new(log)), live: broadcast::Sender::new(HISTORY) }
+    }
+}
+
+impl Events {
+    /// Publishes one event. Nobody need be listening.
+    pub fn publish(&self, unix_ms: u64, news: News) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Arc::new(FleetEvent { sequence: log.next, unix_ms, news });
+        log.next += 1;
+        if log.history.len() == HISTORY {
+            log.history.pop_front();
+        }
+        log.history.push_back(event.clone());
+        // Under the lock, so that a subscriber sees each event exactly once; an error is nobody listening.
+        let _ = self.live.send(event);
+    }
+
+    /// Everything remembered after `sequence`, and a receiver of all that follows.
+    pub fn subscribe(&self, after: u64) -> (Vec<Arc<FleetEvent>>, broadcast::Receiver<Arc<FleetEvent>>) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = log.history.iter().filter(|event| event.sequence > after).cloned().collect();
+        (past, self.live.subscribe())
+    }
+
+    /// Everything remembered.
+    pub fn history(&self) -> Vec<Arc<FleetEvent>> {
+        self.subscribe(0).0
+    }
+}
+
+impl News {
+    /// The event's name, as `/events` and the metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Added { .. } => "added",
+            Self::Adopted { .. } => "adopted",
+            Self::Spawning { .. } => "spawning",
+            Self::Started { .. } => "started",
+            Self::SpawnFailed { .. } => "spawn_failed",
+            Self::Live { .. } => "live",
+            Self::Suspect { .. } => "suspect",
+            Self::Flatlined { .. } => "flatlined",
+            Self::Respawning { .. } => "respawning",
+            Self::Renamed { .. } => "renamed",
+            Self::Draining { .. } => "draining",
+            Self::Stopped { .. } => "stopped",
+            Self::Orphan { .. } => "orphan",
+            Self::StopFailed { .. } => "stop_failed",
+            Self::Warning { .. } => "warning",
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One heartbeat: a fresh connection, one GET, any 2xx in time.
+//!
+//! A fresh connection each time, because it is the replica's accepting of connections that clients depend on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::core::Beat;
+
+/// A heartbeat's body is of no interest, and this long at the most.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// Asks `path` at `address`; all of it may take `within`.
+pub async fn probe(address: SocketAddr, path: &str, within: Duration) -> Beat {
+    match tokio::time::timeout(within, ask(address, path)).await {
+        Ok(beat) => beat,
+        Err(_) => Beat::Missed(format!("no answer within {within:?}")),
+    }
+}
+
+async fn ask(address: SocketAddr, path: &str) -> Beat {
+    let stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Beat::Refused,
+        Err(error) => return Beat::Missed(format!("no connection: {error}")),
+    };
+    match converse(stream, address, path).await {
+        Ok(status) if status.is_success() => Beat::Good,
+        Ok(status) => Beat::Missed(format!("it answered {status}")),
+        Err(error) => Beat::Missed(format!("no answer: {error}")),
+    }
+}
+
+async fn converse(stream: TcpStream, address: SocketAddr, path: &str) -> Result<http::StatusCode, hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new());
+        let request = request.expect("the path was checked with the configuration");
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        if let Err(error) = Limited::new(response.into_body(), LONGEST_BODY).collect().await {
+            tracing::debug!(%error, %address, "a heartbeat's body ended early");
+        }
+        Ok(status)
+    };
+    tokio::pin!(connection, exchange);
+    tokio::select! {
+        biased;
+        status = &mut exchange => status,
+        ended = &mut connection => match ended {
+            Ok(()) => exchange.await,
+            Err(error) => Err(error),
+        },
+    }
+}

@@ -1,0 +1,206 @@
+//! The desired membership, remembered over a restart of the balancer: one small file, written atomically.
+//!
+//! With the ring's slots kept beside the names, because the contract's probing depends on history: without them
+//! a restart after a removal would move keys.
+
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use slipring_hashing::{Placement, ReplicaId};
+
+use super::names;
+
+/// One member: identity, name, and its slots on a ring of slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its identity.
+    pub id: ReplicaId,
+    /// Its name.
+    pub name: String,
+    /// Its slots; empty on other placements.
+    pub claims: Vec<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    placement: String,
+    replicas: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: u32,
+    name: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    slots: Vec<u32>,
+}
+
+const VERSION: u32 = 1;
+
+/// What was found where the memory should be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Recollection {
+    /// There is no file: a first start.
+    Nothing,
+    /// The members, in their order.
+    Members(Vec<Remembered>),
+    /// A file that cannot be believed; it was set aside under this name.
+    Corrupt {
+        /// What is wrong with it.
+        why: String,
+        /// Where it is now, unless even that failed.
+        aside: Option<PathBuf>,
+    },
+}
+
+/// The memory could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("the membership file {path} cannot be {verb}: check its folder's permissions and space, or set `state`", path = path.display())]
+pub struct MemoryError {
+    path: PathBuf,
+    verb: &'static str,
+    source: std::io::Error,
+}
+
+/// The file that remembers.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    path: PathBuf,
+    placement: String,
+    limit: usize,
+}
+
+impl Memory {
+    /// A memory in `path` for this placement, of at most `limit` members.
+    pub fn new(path: PathBuf, placement: &Placement, limit: usize) -> Self {
+        Self { path, placement: format!("{placement:?}"), limit }
+    }
+
+    /// Reads the members. A file that is not what this program writes is set aside, never obeyed.
+    pub fn recall(&self) -> Result<Recollection, MemoryError> {
+        let text = match std::fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Recollection::Nothing),
+            Err(source) => return Err(MemoryError { path: self.path.clone(), verb: "read", source }),
+        };
+        match self.parse(&text) {
+            Ok(members) => Ok(Recollection::Members(members)),
+            Err(why) => {
+                let aside = PathBuf::from(format!("{}.corrupt", self.path.display()));
+                let moved = std::fs::rename(&self.path, &aside).is_ok();
+                Ok(Recollection::Corrupt { why, aside: moved.then_some(aside) })
+            }
+        }
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<Vec<Remembered>, String> {
+        let file: File = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if file.version != VERSION {
+            return Err(format!("its version is {}, this program writes {VERSION}", file.version));
+        }
+        if file.replicas.len() > self.limit {
+            return Err(format!("it names {} replicas, at most {} fit", file.replicas.len(), self.limit));
+        }
+        let same_ring = file.placement == self.placement;
+        let mut members: Vec<Remembered> = Vec::with_capacity(file.replicas.len());
+        for entry in file.replicas {
+            let id = entry.id.checked_sub(1).and_then(|id| u16::try_from(id).ok()).map(ReplicaId);
+            let id = id.ok_or_else(|| format!("{} is no identity", entry.id))?;
+            if !names::is_valid(&entry.name) {
+                return Err(format!("{:?} is no name", entry.name));
+            }
+            if members.iter().any(|member| member.id == id || member.name == entry.name) {
+                return Err(format!("{} (identity {}) is there twice", entry.name, entry.id));
+            }
+            let claims = if same_ring { entry.slots } else { Vec::new() };
+            members.push(Remembered { id, name: entry.name, claims });
+        }
+        Ok(members)
+    }
+
+    /// Writes the members so that a crash leaves the old file or the new one.
+    pub fn store(&self, members: &[Remembered]) -> Result<(), MemoryError> {
+        let error = |source| MemoryError { path: self.path.clone(), verb: "written", source };
+        let entry = |m: &Remembered| Entry { id: m.id.number(), name: m.name.clone(), slots: m.claims.clone() };
+        let file = File {
+            version: VERSION,
+            placement: self.placement.clone(),
+            replicas: members.iter().map(entry).collect(),
+        };
+        let text = serde_json::to_vec_pretty(&file).map_err(|source| error(source.into()))?;
+        write_atomically(&self.path, &text).map_err(error)
+    }
+}
+
+fn write_atomically(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members() -> Vec<Remembered> {
+        let member = |id, name: &str, claims: &[u32]| Remembered { id: ReplicaId(id), name: name.into(), claims: claims.into() };
+        vec![member(3, "S5", &[1, 2]), member(0, "Server-1", &[7, 9])]
+    }
+
+    fn memory(folder: &tempfile::TempDir, placement: &Placement) -> Memory {
+        Memory::new(folder.path().join("deep/state.json"), placement, 10)
+    }
+
+    #[test]
+    fn what_was_stored_is_recalled_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = memory(&folder, &Placement::Rendezvous);
+        assert_eq!(memory.recall().unwrap(), Recollection::Nothing);
+        memory.store(&members()).unwrap();
+        assert_eq!(memory.recall().unwrap(), Recollection::Members(members()));
+    }
+
+    #[test]
+    fn slots_of_another_ring_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        memory(&folder, &Placement::contract(slipring_hashing::HashPair::Given)).store(&members()).unwrap();
+        let Recollection::Members(recalled) = memory(&folder, &Placement::Maglev).recall().unwrap() else { panic!() };
+        assert!(recalled.iter().all(|member| member.claims.is_empty()));
+    }
+
+    #[test]
+    fn a_corrupt_file_is_set_aside_and_never_obeyed() {
+        let entry = |id: i64, name: &str| format!(r#"{{"id":{id},"name":"{name}"}}"#);
+        let file = |entries: &[String]| format!(r#"{{"version":1,"placement":"Rendezvous","replicas":[{}]}}"#, entries.join(","));
+        let too_many: Vec<_> = (1..=11).map(|id| entry(id, &format!("s{id}"))).collect();
+        for text in [
+            String::new(),
+            "{\"version\":1".into(),
+            "\u{0}\u{1}".into(),
+            r#"{"version":2,"placement":"","replicas":[]}"#.into(),
+            file(&[entry(0, "a")]),
+            file(&[entry(-1, "a")]),
+            file(&[entry(70_000, "a")]),
+            file(&[entry(1, "../a")]),
+            file(&[entry(1, "a"), entry(1, "b")]),
+            file(&[entry(1, "a"), entry(2, "a")]),
+            file(&too_many),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let memory = memory(&folder, &Placement::Rendezvous);
+            std::fs::create_dir_all(memory.path.parent().unwrap()).unwrap();
+            std::fs::write(&memory.path, &text).unwrap();
+            let Recollection::Corrupt { aside: Some(aside), .. } = memory.recall().unwrap() else { panic!("{text}") };
+            assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
+            assert_eq!(memory.recall().unwrap(), Recollection::Nothing);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Replicas as containers of a Docker engine.
+//!
+//! Name = hostname = network alias. Labels say whose a container is and which life of which replica, so that a
+//! balancer that comes back finds its own and touches nobody else's; addresses are always the engine's answer
+//! about a container with our labels, never remembered ones.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bollard::errors::Error as EngineError;
+use bollard::models::{
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage, HostConfig,
+    NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions,
+};
+use bollard::Docker;
+use futures_util::StreamExt;
+use slipring_hashing::ReplicaId;
+
+use super::super::state::{Handle, Instance, Running};
+use super::docker_image::{ensure_own, own_image};
+use super::{Exit, Exits, Found, Runtime, RuntimeError};
+use crate::config::DockerConfig;
+
+const FLEET: &str = "slipring.fleet";
+const NAME: &str = "slipring.replica";
+const ID: &str = "slipring.id";
+const INCARNATION: &str = "slipring.incarnation";
+
+/// How long the engine may think about one call, in seconds.
+const ENGINE_TIMEOUT: u64 = 30;
+/// Before the event stream is opened again.
+const EVENTS_PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub struct DockerRuntime {
+    docker: Docker,
+    config: DockerConfig,
+    image: String,
+}
+
+impl DockerRuntime {
+    /// Connects, and reports ends of containers from then on.
+    ///
+    /// # Errors
+    /// When no engine answers.
+    pub async fn connect(config: DockerConfig, exits: Exits) -> Result<Self, RuntimeError> {
+        let no_engine =
+            |source| RuntimeError::NoEngine { socket: config.socket.clone(), source: Box::new(source) };
+        let socket = config.socket.to_string_lossy();
+        let docker = Docker::connect_with_socket(&socket, ENGINE_TIMEOUT, bollard::API_DEFAULT_VERSION)
+            .map_err(no_engine)?
+            .negotiate_version()
+            .await
+            .map_err(no_engine)?;
+        tokio::spawn(report_ends(docker.clone(), config.fleet.clone(), exits));
+        let image = config.image.clone().unwrap_or_else(own_image);
+        Ok(Self { docker, config, image })
+    }
+
+    /// Whether an engine answers at the configured socket.
+    pub async fn answers(config: &DockerConfig) -> bool {
+        let socket = config.socket.to_string_lossy();
+        let Ok(docker) = Docker::connect_with_socket(&socket, 2, bollard::API_DEFAULT_VERSION) else { return false };
+        matches!(tokio::time::timeout(Duration::from_secs(2), docker.ping()).await, Ok(Ok(_)))
+    }
+
+    async fn ensure_network(&self) -> Result<(), RuntimeError> {
+        let network = &self.config.network;
+        match self.docker.inspect_network(network, None::<InspectNetworkOptions>).await {
+            Ok(_) => return Ok(()),
+            Err(error) if status(&error) == Some(404) => {}
+            Err(error) => return Err(engine(&format!("look at network {network}"), error)),
+        }
+        let request = NetworkCreateRequest {
+            name: network.clone(),
+            labels: Some([(FLEET.to_owned(), self.config.fleet.clone())].into()),
+            ..NetworkCreateRequest::default()
+        };
+        match self.docker.create_network(request).await {
+            Ok(_) => Ok(()),
+            Err(error) if status(&error) == Some(409) => Ok(()), // another balancer was quicker
+            Err(error) => Err(engine(&format!("create network {network}"), error)),
+        }
+    }
+
+    /// A balancer that runs in a container itself reaches its replicas over their network.
+    async fn join_network(&self) {
+        if !std::path::Path::new("/.dockerenv").exists() {
+            return;
+        }
+        let container = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let request = NetworkConnectRequest { container, endpoint_config: None };
+        match self.docker.connect_network(&self.config.network, request).await {
+            Ok(()) => tracing::info!(network = self.config.network, "the balancer's container joined the network"),
+            Err(error) => tracing::debug!(%error, "the balancer's container is on the network already"),
+        }
+    }
+
+    fn body(&self, instance: &Instance) -> ContainerCreateBody {
+        let endpoint = EndpointSettings { aliases: Some(vec![instance.name.clone()]), ..EndpointSettings::default() };
+        let labels = [
+            (FLEET, self.config.fleet.clone()),
+            (NAME, instance.name.clone()),
+            (ID, instance.id.number().to_string()),
+            (INCARNATION, instance.incarnation.to_string()),
+        ];
+        let port = self.config.port;
+        let own = self.config.image.is_none();
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            hostname: Some(instance.name.clone()),
+            env: Some(vec![format!("SERVER_ID={}", instance.id.number()), format!("PORT={port}")]),
+            cmd: own.then(|| vec!["server".into(), "--listen".into(), format!("0.0.0.0:{port}")]),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            host_config: Some(HostConfig { network_mode: Some(self.config.network.clone()), ..HostConfig::default() }),
+            networking_config: Some(NetworkingConfig {
+                endpoints_config: Some([(self.config.network.clone(), endpoint)].into()),
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    /// Creates the container; what stood in the way and could be mended was mended, once.
+    async fn create(&self, instance: &Instance) -> Result<String, RuntimeError> {
+        let doing = || format!("create container {}", instance.name);
+        for mended in [false, true] {
+            let options = CreateContainerOptionsBuilder::new().name(&instance.name).build();
+            let error = match self.docker.create_container(Some(options), self.body(instance)).await {
+                Ok(created) => return Ok(created.id),
+                Err(error) => error,
+            };
+            match status(&error) {
+                Some(409) if !mended => self.clear_name(&instance.name).await?,
+                Some(404) if !mended && error.to_string().contains("image") => self.ensure_image().await?,
+                Some(404) if !mended => self.ensure_network().await?,
+                _ => return Err(engine(&doing(), error)),
+            }
+        }
+        Err(RuntimeError::Foreign { name: instance.name.clone() })
+    }
+
+    async fn ensure_image(&self) -> Result<(), RuntimeError> {
+        if self.config.image.is_none() {
+            return ensure_own(&self.docker, &self.image).await;
+        }
+        match self.docker.inspect_image(&self.image).await {
+            Ok(_) => Ok(()),
+            Err(error) if status(&error) == Some(404) => Err(RuntimeError::NoImage { image: self.image.clone() }),
+            Err(error) => Err(engine(&format!("look at image {}", self.image), error)),
+        }
+    }
+
+    /// Whose a name is: `None` nobody's, `Some(true)` ours.
+    async fn is_ours(&self, name: &str) -> Result<Option<bool>, RuntimeError> {
+        match self.docker.inspect_container(name, None::<InspectContainerOptions>).await {
+            Ok(found) => {
+                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+                Ok(Some(labels.get(FLEET) == Some(&self.config.fleet)))
+            }
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(engine(&format!("look at container {name}"), error)),
+        }
+    }
+
+    /// A name is taken: a corpse of ours is removed, anybody else's container is left alone.
+    async fn clear_name(&self, name: &str) -> Result<(), RuntimeError> {
+        match self.is_ours(name).await? {
+            None => Ok(()),
+            Some(true) => self.remove(name).await,
+            Some(false) => Err(RuntimeError::Foreign { name: name.to_owned() }),
+        }
+    }
+
+    async fn remove(&self, container: &str) -> Result<(), RuntimeError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.docker.remove_container(container, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            Err(error) if status(&error) == Some(409) => self.await_removal(container).await,
+            Err(error) => Err(engine(&format!("remove container {container}"), error)),
+        }
+    }
+
+    /// Somebody else is removing it (`docker rm -f` at the same moment): wait until it is gone.
+    async fn await_removal(&self, container: &str) -> Result<(), RuntimeError> {
+        for _ in 0..100 {
+            if self.is_ours(container).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let source = EngineError::RequestTimeoutError;
+        Err(engine(&format!("finish the removal of container {container}"), source))
+    }
+
+    async fn ours(&self, more: Option<(&str, u64)>) -> Result<Vec<ContainerSummary>, RuntimeError> {
+        let mut labels = vec![format!("{FLEET}={}", self.config.fleet)];
+        labels.extend(more.map(|(label, value)| format!("{label}={value}")));
+        let filters = HashMap::from([("label", labels)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        self.docker.list_containers(Some(options)).await.map_err(|error| engine("list containers", error))
+    }
+
+    fn found(&self, container: &ContainerSummary) -> Option<Found> {
+        let instance = labelled(container.labels.as_ref()?)?;
+        let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let endpoint = networks.and_then(|networks| networks.get(&self.config.network));
+        let address = endpoint.and_then(|endpoint| address(endpoint, self.config.port));
+        let up = matches!(container.state, Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED));
+        let handle = Handle::Container(short(container.id.as_deref()?));
+        Some(Found { instance, running: address.filter(|_| up).map(|address| Running { address, handle }) })
+    }
+}
+
+impl Runtime for DockerRuntime {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn prepare(&self) -> Result<(), RuntimeError> {
+        self.ensure_image().await?;
+        self.ensure_network().await?;
+        self.join_network().await;
+        Ok(())
+    }
+
+    async fn vet(&self, names: &[String]) -> Result<(), RuntimeError> {
+        for name in names {
+            if self.is_ours(name).await? == Some(false) {
+                return Err(RuntimeError::Foreign { name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    async fn spawn(&self, instance: &Instance) -> Result<Running, RuntimeError> {
+        let container = self.create(instance).await?;
+        let started = async {
+            self.docker
+                .start_container(&container, None)
+                .await
+                .map_err(|error| engine(&format!("start container {}", instance.name), error))?;
+            let inspected = self.docker.inspect_container(&container, None::<InspectContainerOptions>).await;
+            let inspected = inspected.map_err(|error| engine(&format!("look at container {}", instance.name), error))?;
+            let networks = inspected.network_settings.and_then(|settings| settings.networks);
+            let endpoint = networks.and_then(|mut networks| networks.remove(&self.config.network));
+            let address = endpoint.and_then(|endpoint| address(&endpoint, self.config.port));
+            address.ok_or_else(|| RuntimeError::NoAddress {
+                name: instance.name.clone(),
+                network: self.config.network.clone(),
+            })
+        };
+        match started.await {
+            Ok(address) => Ok(Running { address, handle: Handle::Container(short(&container)) }),
+            Err(error) => {
+                if let Err(left) = self.remove(&container).await {
+                    tracing::warn!(error = %left, "what is left of a failed start stays until the next reconciliation");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn stop(&self, instance: &Instance, grace: Duration) -> Result<(), RuntimeError> {
+        for container in self.ours(Some((INCARNATION, instance.incarnation))).await? {
+            let Some(id) = container.id else { continue };
+            if !grace.is_zero() {
+                let polite = KillContainerOptionsBuilder::new().signal("SIGINT").build();
+                match self.docker.kill_container(&id, Some(polite)).await {
+                    Ok(()) => {
+                        let mut end = std::pin::pin!(self.docker.wait_container(&id, None::<WaitContainerOptions>));
+                        if tokio::time::timeout(grace, end.next()).await.is_err() {
+                            tracing::info!(name = instance.name, "it did not end by itself and is killed");
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, name = instance.name, "it ended by itself"),
+                }
+            }
+            self.remove(&id).await?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        Ok(self.ours(None).await?.iter().filter_map(|container| self.found(container)).collect())
+    }
+}
+
+/// Which instance a container or an event speaks of.
+fn labelled(labels: &HashMap<String, String>) -> Option<Instance> {
+    let number: u16 = labels.get(ID)?.parse().ok()?;
+    let id = ReplicaId(number.checked_sub(1)?);
+    let incarnation = labels.get(INCARNATION)?.parse().ok()?;
+    Some(Instance { id, name: labels.get(NAME)?.clone(), incarnation })
+}
+
+fn address(endpoint: &EndpointSettings, port: u16) -> Option<SocketAddr> {
+    let ip: IpAddr = endpoint.ip_address.as_deref()?.parse().ok()?;
+    Some(SocketAddr::new(ip, port))
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(12).collect()
+}
+
+fn status(error: &EngineError) -> Option<u16> {
+    match error {
+        EngineError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+pub(super) fn is_disk_full(error: &EngineError) -> bool {
+    error.to_string().contains("no space left on device")
+}
+
+fn engine(doing: &str, source: EngineError) -> RuntimeError {
+    if is_disk_full(&source) {
+        return RuntimeError::DiskFull { message: source.to_string() };
+    }
+    RuntimeError::Engine { doing: doing.to_owned(), source: Box::new(source) }
+}
+
+/// Reports every end of a container of ours, for as long as the fleet listens.
+async fn report_ends(docker: Docker, fleet: String, exits: Exits) {
+    let filters = HashMap::from([
+        ("type", vec!["container".to_owned()]),
+        ("event", vec!["die".to_owned()]),
+        ("label", vec![format!("{FLEET}={fleet}")]),
+    ]);
+    while !exits.is_closed() {
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let mut events = std::pin::pin!(docker.events(Some(options)));
+        while let Some(Ok(event)) = events.next().await {
+            if let Some(exit) = ended(&event)
+                && exits.send(exit).await.is_err()
+            {
+                return;
+            }
+        }
+        tokio::time::sleep(EVENTS_PAUSE).await;
+    }
+}
+
+fn ended(event: &EventMessage) -> Option<Exit> {
+    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
+    let code = attributes.get("exitCode").map_or("unknown", String::as_str);
+    Some(Exit { instance: labelled(attributes)?, why: format!("the container ended with exit code {code}") })
+}

@@ -1,0 +1,168 @@
+//! Replicas as child processes, each in a process group of its own.
+//!
+//! The demonstration replica is this very executable, started again (`slipring server`); it binds port 0 and says
+//! on its standard output where. A user's program cannot be asked that, so a free port is found for it and passed
+//! as `PORT`; `slipring exec` ties it to the balancer's life before it becomes that program.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::super::state::{Handle, Instance, Running};
+use super::spawner::Spawner;
+use super::{Exit, Exits, Found, Runtime, RuntimeError};
+
+/// This executable, also after its file was replaced.
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
+/// What a replica prints before its address.
+pub const LISTENING: &str = "listening on http://";
+/// The longest first line that is read.
+const LONGEST_LINE: u64 = 256;
+/// How long a killed process may take to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+struct Process {
+    instance: Instance,
+    running: Running,
+    pid: Pid,
+    gone: watch::Receiver<bool>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ProcessRuntime {
+    command: Vec<String>,
+    start_timeout: Duration,
+    spawner: Spawner,
+    children: Arc<DashMap<u64, Process>>,
+    exits: Exits,
+}
+
+impl ProcessRuntime {
+    /// Runs `command` (empty: the demonstration replica). Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the spawning thread cannot be started.
+    pub fn new(command: Vec<String>, start_timeout: Duration, exits: Exits) -> Result<Self, RuntimeError> {
+        let spawner = Spawner::new()
+            .map_err(|source| RuntimeError::Exec { program: "the spawning thread".into(), source })?;
+        Ok(Self { command, start_timeout, spawner, children: Arc::default(), exits })
+    }
+
+    fn command(&self, instance: &Instance) -> Result<(Command, Option<SocketAddr>), RuntimeError> {
+        let mut command = Command::new(OWN_EXECUTABLE);
+        let parent = std::process::id().to_string();
+        command.arg0("slipring").env("SERVER_ID", instance.id.number().to_string());
+        command.process_group(0).kill_on_drop(true).stdin(Stdio::null());
+        if self.command.is_empty() {
+            command.args(["server", "--listen", "127.0.0.1:0", "--parent", &parent]).stdout(Stdio::piped());
+            return Ok((command, None));
+        }
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .map_err(|source| RuntimeError::Exec { program: self.command[0].clone(), source })?;
+        command.args(["exec", "--parent", &parent, "--"]).args(&self.command);
+        command.env("PORT", address.port().to_string());
+        Ok((command, Some(address)))
+    }
+
+    /// Owns the child until its end, which it reports.
+    fn watch(&self, instance: &Instance, mut child: Child, running: Running, pid: Pid) {
+        let (gone_sender, gone) = watch::channel(false);
+        let process = Process { instance: instance.clone(), running, pid, gone };
+        self.children.insert(instance.incarnation, process);
+        let (children, exits, instance) = (self.children.clone(), self.exits.clone(), instance.clone());
+        tokio::spawn(async move {
+            let why = match child.wait().await {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            children.remove(&instance.incarnation);
+            gone_sender.send_replace(true);
+            if exits.send(Exit { instance, why }).await.is_err() {
+                tracing::debug!("a replica ended after the fleet");
+            }
+        });
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    async fn prepare(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn vet(&self, _names: &[String]) -> Result<(), RuntimeError> {
+        Ok(()) // names of processes are nobody else's
+    }
+
+    async fn spawn(&self, instance: &Instance) -> Result<Running, RuntimeError> {
+        let (command, address) = self.command(instance)?;
+        let program = || self.command.first().cloned().unwrap_or_else(|| "a replica".to_owned());
+        let spawned = self.spawner.spawn(command).await.ok_or(RuntimeError::ShuttingDown)?;
+        let mut child = spawned.map_err(|source| RuntimeError::Exec { program: program(), source })?;
+        let address = match address {
+            Some(address) => address,
+            None => match tokio::time::timeout(self.start_timeout, announced(&mut child)).await {
+                Ok(Some(address)) => address,
+                Ok(None) => {
+                    let ended = tokio::time::timeout(KILL_TIMEOUT, child.wait()).await;
+                    let status = ended.ok().and_then(Result::ok).map_or("it is still there".into(), |s| s.to_string());
+                    return Err(RuntimeError::EndedEarly { name: instance.name.clone(), status });
+                }
+                Err(_) => {
+                    return Err(RuntimeError::Silent { name: instance.name.clone(), within: self.start_timeout });
+                }
+            },
+        };
+        let ended_early = || RuntimeError::EndedEarly { name: instance.name.clone(), status: "at once".into() };
+        let pid_number = child.id().ok_or_else(ended_early)?;
+        let pid = i32::try_from(pid_number).ok().and_then(Pid::from_raw).ok_or_else(ended_early)?;
+        let running = Running { address, handle: Handle::Pid(pid_number) };
+        self.watch(instance, child, running.clone(), pid);
+        Ok(running)
+    }
+
+    async fn stop(&self, instance: &Instance, grace: Duration) -> Result<(), RuntimeError> {
+        let Some((pid, mut gone)) = self.children.get(&instance.incarnation).map(|p| (p.pid, p.gone.clone())) else {
+            return Ok(());
+        };
+        for (signal, patience) in [(Signal::INT, grace), (Signal::KILL, KILL_TIMEOUT)] {
+            if patience.is_zero() {
+                continue;
+            }
+            if let Err(error) = kill_process_group(pid, signal) {
+                tracing::debug!(%error, ?signal, name = instance.name, "it ended by itself");
+            }
+            if tokio::time::timeout(patience, gone.wait_for(|gone| *gone)).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        Err(RuntimeError::Unkillable { name: instance.name.clone(), pid })
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        let found = |p: &Process| Found { instance: p.instance.clone(), running: Some(p.running.clone()) };
+        Ok(self.children.iter().map(|child| found(child.value())).collect())
+    }
+}
+
+/// The address on the child's first line; `None` if it says something else or nothing.
+async fn announced(child: &mut Child) -> Option<SocketAddr> {
+    let output = child.stdout.take()?;
+    let mut line = String::new();
+    BufReader::new(output.take(LONGEST_LINE)).read_line(&mut line).await.ok()?;
+    line.trim_end().strip_prefix(LISTENING)?.parse().ok()
+}

@@ -1,0 +1,476 @@
+//! The owner task: performs the core's commands and brings back what came of them.
+//!
+//! Everything that takes time runs in a task of its own and returns as an event, so that the owner never waits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, Guard};
+use slipring_hashing::PlacementError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::backoff::BackoffPolicy;
+use super::core::{Answer, Command, Core, Event, Settings, Ticket};
+use super::events::{Events, News};
+use super::heartbeat::probe;
+use super::memory::{Memory, MemoryError, Recollection, Remembered};
+use super::request::{Change, RequestError};
+use super::runtime::{Exit, Runtime, RuntimeError, SpawnFailure};
+use super::state::Instance;
+use crate::config::{Config, FleetConfig};
+use crate::metrics::Metrics;
+use crate::proxy::upstream::Upstream;
+use crate::snapshot::{Entry, Shared, Snapshot};
+
+/// Requests and reports waiting for the owner; more make their senders wait.
+const INBOX: usize = 1024;
+
+/// Why `/add` or `/rm` changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The request is refused.
+    #[error(transparent)]
+    Refused(#[from] RequestError),
+    /// The replicas could not be started.
+    #[error("{0}")]
+    Failed(SpawnFailure),
+    /// The fleet is gone.
+    #[error("the balancer is shutting down")]
+    Gone,
+}
+
+/// Why the fleet could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// The runtime cannot start replicas.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The membership file cannot be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The ring cannot hold the members.
+    #[error("the ring cannot hold the members")]
+    Placement(#[from] PlacementError),
+}
+
+type ChangeReply = oneshot::Sender<Result<Vec<String>, ChangeError>>;
+
+enum Message {
+    Add(Change, ChangeReply),
+    /// Names that the runtime lets us have.
+    Vetted(Vec<String>, ChangeReply),
+    Remove(Change, ChangeReply),
+    Event(Event),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A handle on the fleet. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    inbox: mpsc::Sender<Message>,
+    snapshot: Shared,
+    events: Events,
+}
+
+impl Fleet {
+    /// Ring and health at this moment.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// What the fleet tells.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Adds replicas; answered with all members when the new ones are live, or start_timeout after.
+    pub async fn add(&self, change: Change) -> Result<Vec<String>, ChangeError> {
+        self.change(|reply| Message::Add(change, reply)).await
+    }
+
+    /// Removes replicas; answered with the remaining members when they are out of the ring.
+    pub async fn remove(&self, change: Change) -> Result<Vec<String>, ChangeError> {
+        self.change(|reply| Message::Remove(change, reply)).await
+    }
+
+    async fn change(&self, message: impl FnOnce(ChangeReply) -> Message) -> Result<Vec<String>, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(message(reply)).await.map_err(|_| ChangeError::Gone)?;
+        answer.await.map_err(|_| ChangeError::Gone)?
+    }
+
+    /// Nobody listened where this instance should: a hint, dropped when the owner is busy.
+    pub fn report_refused(&self, instance: &Instance) {
+        let event = Event::Refused { instance: instance.clone() };
+        if self.inbox.try_send(Message::Event(event)).is_err() {
+            tracing::debug!(name = instance.name, "a refused connection went unreported");
+        }
+    }
+
+    /// Drains and stops every replica; resolves when nothing is left.
+    pub async fn shutdown(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.inbox.send(Message::Shutdown(done)).await.is_ok() && wait.await.is_err() {
+            tracing::error!("the fleet ended before its replicas");
+        }
+    }
+}
+
+/// Prepares `runtime`, takes up the remembered membership, and starts the owner task.
+///
+/// # Errors
+/// When replicas cannot be started at all, or the membership cannot be read.
+pub async fn begin<R: Runtime>(
+    config: &Config,
+    runtime: R,
+    exits: mpsc::Receiver<Exit>,
+    metrics: Arc<Metrics>,
+) -> Result<Fleet, BeginError> {
+    runtime.prepare().await?;
+    let events = Events::default();
+    let started = Instant::now();
+    let unix_ms = unix_ms();
+    let memory = config.state.clone().map(|path| Memory::new(path, &config.placement, room(config)));
+    let found = runtime.list().await?;
+    let remembered = match &memory {
+        Some(memory) => recall(memory, &events, unix_ms)?,
+        None => None,
+    };
+    let adopted = || -> Vec<Remembered> {
+        let mut members: Vec<Remembered> = Vec::new();
+        for instance in found.iter().map(|found| &found.instance) {
+            if !members.iter().any(|member| member.id == instance.id || member.name == instance.name) {
+                members.push(Remembered { id: instance.id, name: instance.name.clone(), claims: Vec::new() });
+            }
+        }
+        members.sort_by_key(|member| member.id);
+        members
+    };
+    let remembered = remembered.or_else(|| Some(adopted()).filter(|adopted| !adopted.is_empty()));
+    let remembered = remembered.unwrap_or_else(|| first_members(config.fleet.replicas));
+
+    let settings = settings(&config.fleet, unix_ms);
+    let mut core = Core::new(settings, config.placement.build(&[])?);
+    let first = core.begin(&remembered, found, Duration::ZERO)?;
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(&config.placement)?));
+    let mut owner = Owner {
+        core,
+        runtime: Arc::new(runtime),
+        config: config.fleet.clone(),
+        idle_timeout: config.proxy.idle_timeout,
+        memory,
+        events: events.clone(),
+        metrics,
+        snapshot: snapshot.clone(),
+        upstreams: HashMap::new(),
+        waiting: HashMap::new(),
+        next_ticket: 1,
+        started,
+        unix_ms,
+        sender: sender.downgrade(),
+    };
+    owner.perform(first);
+    tokio::spawn(owner.run(inbox, exits));
+    Ok(Fleet { inbox: sender, snapshot, events })
+}
+
+fn room(config: &Config) -> usize {
+    config.placement.capacity().min(config.fleet.max_replicas)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn recall(memory: &Memory, events: &Events, unix_ms: u64) -> Result<Option<Vec<Remembered>>, MemoryError> {
+    match memory.recall()? {
+        Recollection::Nothing => Ok(None),
+        Recollection::Members(members) => Ok(Some(members)),
+        Recollection::Corrupt { why, aside } => {
+            let aside = aside.map_or("it could not be moved".into(), |aside| format!("it is now {}", aside.display()));
+            let why = format!("the membership file is corrupt ({why}) and is not obeyed; {aside}");
+            tracing::warn!("{why}");
+            events.publish(unix_ms, News::Warning { why });
+            Ok(None)
+        }
+    }
+}
+
+/// `Server-1`, `Server-2`, … with the identities 0, 1, …
+fn first_members(count: usize) -> Vec<Remembered> {
+    let member = |id: u16| {
+        let id = slipring_hashing::ReplicaId(id);
+        Remembered { id, name: format!("Server-{}", id.number()), claims: Vec::new() }
+    };
+    (0..u16::MAX).take(count).map(member).collect()
+}
+
+fn settings(fleet: &FleetConfig, unix_ms: u64) -> Settings {
+    Settings {
+        failures: fleet.failures,
+        heartbeat_interval: fleet.heartbeat_interval,
+        start_timeout: fleet.start_timeout,
+        stop_timeout: fleet.stop_timeout,
+        task_batch: fleet.task_batch,
+        request_batch: fleet.request_batch,
+        respawn_name: fleet.respawn_name,
+        backoff: BackoffPolicy { min: fleet.backoff_min, max: fleet.backoff_max, reset: fleet.backoff_reset },
+        max_replicas: fleet.max_replicas,
+        seed: rand::random(),
+        unix_ms,
+    }
+}
+
+struct Owner<R> {
+    core: Core,
+    runtime: Arc<R>,
+    config: FleetConfig,
+    idle_timeout: Duration,
+    memory: Option<Memory>,
+    events: Events,
+    metrics: Arc<Metrics>,
+    snapshot: Shared,
+    /// Of members and of those that drain, by incarnation.
+    upstreams: HashMap<u64, Arc<Upstream>>,
+    waiting: HashMap<Ticket, ChangeReply>,
+    next_ticket: Ticket,
+    started: Instant,
+    unix_ms: u64,
+    /// Weak, so that the owner ends when the last handle is gone.
+    sender: mpsc::WeakSender<Message>,
+}
+
+impl<R: Runtime> Owner<R> {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut exits: mpsc::Receiver<Exit>) {
+        let mut reconcile = interval(self.config.reconcile_interval);
+        reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut done: Vec<oneshot::Sender<()>> = Vec::new();
+        loop {
+            let now = self.started.elapsed();
+            let deadline = self.core.next_deadline(now).map(|at| self.started + at);
+            let tick = async {
+                match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(Message::Shutdown(reply)) => {
+                        done.push(reply);
+                        self.handle(Event::Shutdown);
+                    }
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                Some(Exit { instance, why }) = exits.recv() => self.handle(Event::Exited { instance, why }),
+                () = tick => self.handle(Event::Tick),
+                _ = reconcile.tick() => self.reconcile(),
+            }
+            if !done.is_empty() && self.core.is_empty() {
+                for reply in done {
+                    reply.send(()).unwrap_or_else(|()| tracing::debug!("nobody waited for the fleet's end"));
+                }
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let now = self.started.elapsed();
+        match message {
+            Message::Add(change, reply) => match self.core.names_to_add(&change, now) {
+                Ok(names) => self.vet(names, reply),
+                Err(refused) => answer(reply, Err(refused.into())),
+            },
+            Message::Vetted(names, reply) => {
+                // Another change may have come in between: the names are checked again, now as given.
+                match self.core.names_to_add(&Change { n: names.len(), hostnames: names }, now) {
+                    Ok(names) => {
+                        let ticket = self.next_ticket;
+                        self.next_ticket += 1;
+                        self.waiting.insert(ticket, reply);
+                        self.handle(Event::Add { ticket, names });
+                    }
+                    Err(refused) => answer(reply, Err(refused.into())),
+                }
+            }
+            Message::Remove(change, reply) => match self.core.names_to_remove(&change) {
+                Ok(names) => {
+                    self.handle(Event::Remove { names });
+                    answer(reply, Ok(self.core.names()));
+                }
+                Err(refused) => answer(reply, Err(refused.into())),
+            },
+            Message::Event(event) => self.handle(event),
+            Message::Shutdown(_) => {}
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let commands = self.core.handle(event, self.started.elapsed());
+        self.perform(commands);
+    }
+
+    fn perform(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Spawn(instance) => self.spawn(instance),
+                Command::Stop { instance, grace } => self.stop(instance, grace),
+                Command::Probe { instance, running } => {
+                    let (path, within) = (self.config.heartbeat_path.clone(), self.config.heartbeat_timeout);
+                    self.later(async move {
+                        let beat = probe(running.address, &path, within).await;
+                        Message::Event(Event::Beat { instance, beat })
+                    });
+                }
+                Command::Drain { instance, within } => self.drain(instance, within),
+                Command::Abandon(instance) => {
+                    if let Some(upstream) = self.upstreams.remove(&instance.incarnation) {
+                        upstream.abandon();
+                    }
+                }
+                Command::Tell(news) => self.tell(news),
+                Command::Answer { ticket, answer: result } => self.answer_ticket(ticket, result),
+                Command::Publish => self.publish(),
+                Command::Remember => self.remember(),
+            }
+        }
+    }
+
+    /// Does `work` in a task of its own and takes its result as the next message.
+    fn later(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let message = work.await;
+            if let Some(sender) = sender.upgrade()
+                && sender.send(message).await.is_err()
+            {
+                tracing::debug!("the fleet ended before its work");
+            }
+        });
+    }
+
+    fn vet(&self, names: Vec<String>, reply: ChangeReply) {
+        let (runtime, sender) = (self.runtime.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            if let Err(error) = runtime.vet(&names).await {
+                return answer(reply, Err(ChangeError::Failed(error.into())));
+            }
+            match sender.upgrade() {
+                Some(sender) => {
+                    if let Err(mpsc::error::SendError(Message::Vetted(_, reply))) =
+                        sender.send(Message::Vetted(names, reply)).await
+                    {
+                        answer(reply, Err(ChangeError::Gone));
+                    }
+                }
+                None => answer(reply, Err(ChangeError::Gone)),
+            }
+        });
+    }
+
+    fn spawn(&self, instance: Instance) {
+        let runtime = self.runtime.clone();
+        self.later(async move {
+            let event = match runtime.spawn(&instance).await {
+                Ok(running) => Event::Spawned { instance, running },
+                Err(error) => Event::SpawnFailed { instance, failure: error.into() },
+            };
+            Message::Event(event)
+        });
+    }
+
+    fn stop(&self, instance: Instance, grace: Duration) {
+        let runtime = self.runtime.clone();
+        self.later(async move {
+            let event = match runtime.stop(&instance, grace).await {
+                Ok(()) => Event::Stopped { instance },
+                Err(error) => Event::StopFailed { instance, why: SpawnFailure::from(error).to_string() },
+            };
+            Message::Event(event)
+        });
+    }
+
+    fn drain(&self, instance: Instance, within: Duration) {
+        let upstream = self.upstreams.get(&instance.incarnation).cloned();
+        self.later(async move {
+            if let Some(upstream) = upstream
+                && tokio::time::timeout(within, upstream.drained()).await.is_err()
+            {
+                tracing::warn!(name = instance.name, in_flight = upstream.in_flight(), "the drain's time is over");
+            }
+            Message::Event(Event::Drained { instance })
+        });
+    }
+
+    fn reconcile(&self) {
+        let (runtime, asked) = (self.runtime.clone(), self.started.elapsed());
+        self.later(async move {
+            match runtime.list().await {
+                Ok(found) => Message::Event(Event::Observed { asked, found }),
+                Err(error) => {
+                    tracing::warn!(error = %SpawnFailure::from(error), "what really runs could not be asked");
+                    Message::Event(Event::Tick)
+                }
+            }
+        });
+    }
+
+    fn answer_ticket(&mut self, ticket: Ticket, result: Answer) {
+        if let Some(reply) = self.waiting.remove(&ticket) {
+            answer(reply, result.map_err(ChangeError::Failed));
+        }
+    }
+
+    fn tell(&self, news: News) {
+        let unix_ms = self.unix_ms + self.started.elapsed().as_millis() as u64;
+        match &news {
+            News::Flatlined { .. } | News::SpawnFailed { .. } | News::StopFailed { .. } | News::Warning { .. } => {
+                tracing::warn!(news = %serde_json::json!(news), "fleet");
+            }
+            _ => tracing::info!(news = %serde_json::json!(news), "fleet"),
+        }
+        self.metrics.happened(&news);
+        self.events.publish(unix_ms, news);
+    }
+
+    fn publish(&mut self) {
+        let mut members = Vec::new();
+        for (instance, state, running) in self.core.members() {
+            let upstream = running.map(|running| {
+                let new = || {
+                    let metrics = self.metrics.replica(&instance.name);
+                    Arc::new(Upstream::new(instance.clone(), running.address, self.idle_timeout, metrics))
+                };
+                self.upstreams.entry(instance.incarnation).or_insert_with(new).clone()
+            });
+            members.push((instance.id, Entry { state, upstream }));
+        }
+        let views = self.core.views();
+        for gone in self.snapshot.load().names.iter().filter(|name| !views.iter().any(|view| view.name == **name)) {
+            self.metrics.forget(gone);
+        }
+        let snapshot = Snapshot::new(self.core.table().clone(), self.core.names(), views, members);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    fn remember(&self) {
+        let Some(memory) = &self.memory else { return };
+        if let Err(error) = memory.store(&self.core.remember()) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            self.tell(News::Warning { why: format!("{error} ({cause})") });
+        }
+    }
+}
+
+fn answer(reply: ChangeReply, result: Result<Vec<String>, ChangeError>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("the caller of a change was gone before its answer");
+    }
+}

@@ -1,0 +1,139 @@
+//! What is counted, for Prometheus. Labels are bounded: member names, status classes, states.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::fleet::events::News;
+use crate::fleet::state::State;
+use crate::snapshot::Snapshot;
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Seconds: from what loopback takes to what a user gives up at.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// All counters of one balancer, with a registry of their own.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    refusals: IntCounterVec,
+    latency: Histogram,
+    /// Requests offered again, to the same replica or the next.
+    pub retries: IntCounter,
+    connections: IntGauge,
+    replicas: IntGaugeVec,
+    events: IntCounterVec,
+}
+
+/// What is counted for one replica, looked up once.
+#[derive(Clone, Debug)]
+pub struct ReplicaMetrics {
+    classes: [IntCounter; 5],
+    latency: Histogram,
+}
+
+impl ReplicaMetrics {
+    /// A replica answered with `status`, `elapsed` after the request came.
+    pub fn answered(&self, status: StatusCode, elapsed: Duration) {
+        self.classes[class(status)].inc();
+        self.latency.observe(elapsed.as_secs_f64());
+    }
+}
+
+fn class(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, 5) - 1
+}
+
+/// A connection, counted until it is dropped.
+#[derive(Debug)]
+pub struct Connection(IntGauge);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// All counters at zero.
+    ///
+    /// # Errors
+    /// When a name is registered twice, which no caller can cause.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("slipring".into()), None)?;
+        let vec = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let latency = HistogramOpts::new("request_seconds", "From a request's head to its answer's head.");
+        let metrics = Self {
+            requests: vec("requests_total", "Requests that a replica answered.", &["replica", "code"])?,
+            refusals: vec("refusals_total", "Requests that the balancer answered itself.", &["code"])?,
+            latency: Histogram::with_opts(latency.buckets(LATENCY_BUCKETS.to_vec()))?,
+            retries: IntCounter::new("retries_total", "Requests offered again, to the same replica or the next.")?,
+            connections: IntGauge::new("connections", "Client connections.")?,
+            replicas: IntGaugeVec::new(Opts::new("replicas", "Replicas by state."), &["state"])?,
+            events: vec("fleet_events_total", "What happened to replicas.", &["event"])?,
+            registry,
+        };
+        let registry = &metrics.registry;
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.refusals.clone()))?;
+        registry.register(Box::new(metrics.latency.clone()))?;
+        registry.register(Box::new(metrics.retries.clone()))?;
+        registry.register(Box::new(metrics.connections.clone()))?;
+        registry.register(Box::new(metrics.replicas.clone()))?;
+        registry.register(Box::new(metrics.events.clone()))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// The counters of the replica `name`.
+    pub fn replica(&self, name: &str) -> ReplicaMetrics {
+        let classes = CLASSES.map(|class| self.requests.with_label_values(&[name, class]));
+        ReplicaMetrics { classes, latency: self.latency.clone() }
+    }
+
+    /// Forgets a replica that is gone, so that names do not pile up.
+    pub fn forget(&self, name: &str) {
+        for class in CLASSES {
+            if let Err(error) = self.requests.remove_label_values(&[name, class]) {
+                tracing::debug!(%error, name, "it had no counters");
+            }
+        }
+    }
+
+    /// The balancer answered by itself.
+    pub fn refused(&self, status: StatusCode) {
+        self.refusals.with_label_values(&[status.as_str()]).inc();
+    }
+
+    /// A client came.
+    pub fn connection(&self) -> Connection {
+        self.connections.inc();
+        Connection(self.connections.clone())
+    }
+
+    /// Something happened to a replica.
+    pub fn happened(&self, news: &News) {
+        self.events.with_label_values(&[news.name()]).inc();
+    }
+
+    /// The present text for Prometheus, with its content type.
+    ///
+    /// # Errors
+    /// When a counter cannot be encoded.
+    pub fn encode(&self, snapshot: &Snapshot) -> Result<(String, Vec<u8>), prometheus::Error> {
+        for state in State::ALL {
+            let count = snapshot.views.iter().filter(|view| view.state == state).count();
+            self.replicas.with_label_values(&[state.name()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let encoder = TextEncoder::new();
+        let mut text = Vec::new();
+        encoder.encode(&self.registry.gather(), &mut text)?;
+        Ok((encoder.format_type().to_owned(), text))
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a request's key comes from: the first configured source that the request has.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderName};
+use http::request::Parts;
+use rand::Rng;
+use slipring_hashing::Key;
+
+/// Request ids of the original: six digits.
+pub const REQUEST_IDS: std::ops::RangeInclusive<u32> = 100_000..=999_999;
+
+/// One place to look for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A number drawn anew for every request: spread, not sticky.
+    Random,
+    /// The path, without the query.
+    Path,
+    /// The client's address, without the port.
+    Client,
+    /// A header.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(String),
+    /// A parameter of the query, as it is written there.
+    Query(String),
+}
+
+impl KeySource {
+    /// `random`, `path`, `client`, `header:NAME`, `cookie:NAME` or `query:NAME`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let token = |name: &str| !name.is_empty() && !name.contains([';', '=', '&', ',', ' ']);
+        Some(match text.split_once(':') {
+            None if text == "random" => Self::Random,
+            None if text == "path" => Self::Path,
+            None if text == "client" => Self::Client,
+            Some(("header", name)) => Self::Header(name.parse().ok()?),
+            Some(("cookie", name)) if token(name) => Self::Cookie(name.to_owned()),
+            Some(("query", name)) if token(name) => Self::Query(name.to_owned()),
+            _ => return None,
+        })
+    }
+
+    fn find(&self, head: &Parts, client: IpAddr) -> Option<Found> {
+        let bytes = |bytes: &[u8]| Some(Found::Bytes(bytes.into()));
+        match self {
+            Self::Random => Some(Found::Id(rand::rng().random_range(REQUEST_IDS))),
+            Self::Path => bytes(head.uri.path().as_bytes()),
+            Self::Client => match client.to_canonical() {
+                IpAddr::V4(address) => bytes(&address.octets()),
+                IpAddr::V6(address) => bytes(&address.octets()),
+            },
+            Self::Header(name) => bytes(head.headers.get(name)?.as_bytes()),
+            Self::Cookie(name) => bytes(cookie(&head.headers, name)?),
+            Self::Query(name) => bytes(parameter(head.uri.query()?, name)?.as_bytes()),
+        }
+    }
+}
+
+/// A key that was found, or drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A request id.
+    Id(u32),
+    /// Bytes of the request.
+    Bytes(Box<[u8]>),
+}
+
+impl Found {
+    /// As the ring takes it.
+    pub fn key(&self) -> Key<'_> {
+        match self {
+            Self::Id(id) => Key::Id(*id),
+            Self::Bytes(bytes) => Key::Bytes(bytes),
+        }
+    }
+}
+
+/// The key of a request: of the first source that has one, else drawn.
+pub fn of(sources: &[KeySource], head: &Parts, client: IpAddr) -> Found {
+    let found = sources.iter().find_map(|source| source.find(head, client));
+    found.unwrap_or_else(|| Found::Id(rand::rng().random_range(REQUEST_IDS)))
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
+    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(sources: &[&str], expected: &[u8]) {
+        let request = http::Request::builder()
+            .uri("/home/7?user=ann&users=bob&empty=")
+            .header("X-User", "carl")
+            .header("Cookie", "other=1; session=abc")
+            .header("Cookie", "late=2")
+            .body(())
+            .unwrap();
+        let sources: Vec<_> = sources.iter().map(|source| KeySource::parse(source).unwrap()).collect();
+        let found = of(&sources, &request.into_parts().0, "10.0.0.7".parse().unwrap());
+        assert_eq!(found, Found::Bytes(expected.into()));
+    }
+
+    #[test]
+    fn each_source_and_the_fallback_to_the_next() {
+        check(&["path"], b"/home/7");
+        check(&["client"], &[10, 0, 0, 7]);
+        check(&["header:x-user"], b"carl");
+        check(&["cookie:session"], b"abc");
+        check(&["cookie:late"], b"2");
+        check(&["query:user"], b"ann");
+        check(&["query:empty"], b"");
+        check(&["header:x-none", "cookie:none", "query:none", "query:users"], b"bob");
+    }
+
+    #[test]
+    fn without_a_source_an_id_of_the_contracts_range_is_drawn() {
+        let head = http::Request::new(()).into_parts().0;
+        for sources in [vec![], vec![KeySource::Random], vec![KeySource::Query("a".into())]] {
+            let Found::Id(id) = of(&sources, &head, [127, 0, 0, 1].into()) else { panic!("{sources:?}") };
+            assert!(REQUEST_IDS.contains(&id));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_source() {
+        for text in ["", "header:", "header:a b", "cookie:", "query:a=b", "host", "random:1"] {
+            assert_eq!(KeySource::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A replica killed in mid-load: every request of the run, and the moments that matter.
+//!
+//! How long the gap was is read off the requests themselves, from the kill to the first answer of the
+//! replica that was killed, because that is what a client sees; the balancer's own opinion (when its fleet
+//! was complete again) stands beside it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that `tester failure` measured. Times are milliseconds from the start of the load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailureRun {
+    /// The placement's name.
+    pub placement: String,
+    /// Requests a second.
+    pub rate: f64,
+    /// The replicas, in the balancer's order.
+    pub replicas: Vec<String>,
+    /// The one that was killed.
+    pub victim: String,
+    /// When it was killed.
+    pub killed_at: f64,
+    /// When the balancer said again that all replicas are live; `None` if it did not before the end.
+    pub fleet_complete_at: Option<f64>,
+    /// The figures drawn from the requests.
+    pub figures: Figures,
+    /// Every request, in the order in which they were due.
+    pub requests: Vec<Request>,
+}
+
+/// One request; a failed one has no replica but a reason. A row of five in the JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Row", into = "Row")]
+pub struct Request {
+    /// When it was due.
+    pub due: f64,
+    /// How late it was sent.
+    pub lateness: f64,
+    /// How long it took from when it was due.
+    pub latency: f64,
+    /// Who answered, or why nobody did.
+    pub outcome: Result<String, String>,
+}
+
+type Row = (f64, f64, f64, Option<String>, Option<String>);
+
+impl From<Row> for Request {
+    fn from((due, lateness, latency, replica, failure): Row) -> Request {
+        let outcome = match (replica, failure) {
+            (Some(replica), None) => Ok(replica),
+            (_, failure) => Err(failure.unwrap_or_default()),
+        };
+        Request { due, lateness, latency, outcome }
+    }
+}
+
+impl From<Request> for Row {
+    fn from(request: Request) -> Row {
+        let (replica, failure) = match request.outcome {
+            Ok(replica) => (Some(replica), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        (request.due, request.lateness, request.latency, replica, failure)
+    }
+}
+
+impl Request {
+    /// When it was answered or given up.
+    #[must_use]
+    pub fn done(&self) -> f64 {
+        self.due + self.latency
+    }
+}
+
+/// What the requests say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Requests with a good answer.
+    pub answered: u64,
+    /// Requests without, by reason.
+    pub failures: BTreeMap<String, u64>,
+    /// The victim's last answer before its silence.
+    pub last_answer_at: Option<f64>,
+    /// The victim's first answer after it; `None` if it never came back.
+    pub recovered_at: Option<f64>,
+    /// From the kill to that answer.
+    pub gap: Option<f64>,
+    /// Latency of the answers outside the gap.
+    pub calm: Option<Latency>,
+    /// Latency of the answers due between the kill and the recovery.
+    pub during: Option<Latency>,
+    /// The generator's own lateness, its 99th percentile: part of every latency.
+    pub lateness_p99: f64,
+}
+
+/// Latency, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Half are faster.
+    pub p50: f64,
+    /// 99 of 100 are faster.
+    pub p99: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+impl Latency {
+    /// Of these values, in any order; `None` of none.
+    #[must_use]
+    pub fn of(mut values: Vec<f64>) -> Option<Latency> {
+        values.sort_by(f64::total_cmp);
+        let max = *values.last()?;
+        Some(Latency { p50: quantile(&values, 0.5), p99: quantile(&values, 0.99), max })
+    }
+}
+
+/// The smallest value that at least a part `q` of the sorted values does not exceed; 0 of none.
+#[must_use]
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+impl Figures {
+    /// Reads the figures off the requests.
+    #[must_use]
+    pub fn of(requests: &[Request], victim: &str, killed_at: f64) -> Figures {
+        let mut failures = BTreeMap::new();
+        for reason in requests.iter().filter_map(|request| request.outcome.as_ref().err()) {
+            *failures.entry(reason.clone()).or_insert(0) += 1;
+        }
+        let by_victim = |request: &&Request| request.outcome.as_ref().is_ok_and(|name| name == victim);
+        let answers: Vec<f64> = requests.iter().filter(by_victim).map(Request::done).collect();
+        let (last_answer_at, recovered_at) = silence(answers, killed_at);
+        let until = recovered_at.unwrap_or(f64::INFINITY);
+        let (during, calm): (Vec<&Request>, Vec<&Request>) = requests
+            .iter()
+            .filter(|request| request.outcome.is_ok())
+            .partition(|request| request.done() >= killed_at && request.due < until);
+        let latency = |requests: &[&Request]| Latency::of(requests.iter().map(|r| r.latency).collect());
+        let mut lateness: Vec<f64> = requests.iter().map(|request| request.lateness).collect();
+        lateness.sort_by(f64::total_cmp);
+        Figures {
+            answered: (calm.len() + during.len()) as u64,
+            failures,
+            last_answer_at,
+            recovered_at,
+            gap: recovered_at.map(|at| at - killed_at),
+            calm: latency(&calm),
+            during: latency(&during),
+            lateness_p99: quantile(&lateness, 0.99),
+        }
+    }
+}
+
+/// The edges of the longest silence that reaches past `killed_at`: the answer before it, the answer after.
+///
+/// Not simply the first answer after the kill: one that was under way may still arrive.
+#[must_use]
+pub fn silence(mut answers: Vec<f64>, killed_at: f64) -> (Option<f64>, Option<f64>) {
+    answers.sort_by(f64::total_cmp);
+    let Some(&last) = answers.last() else { return (None, None) };
+    let longest = answers
+        .windows(2)
+        .filter(|pair| pair[1] > killed_at)
+        .max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0])));
+    match longest {
+        Some(pair) => (Some(pair[0]), Some(pair[1])),
+        None => (Some(last), None),
+    }
+}
+
+/// How many of `moments` fall into each of `count` buckets `width` long; those outside are left out.
+#[must_use]
+pub fn bucketed(moments: impl IntoIterator<Item = f64>, width: f64, count: usize) -> Vec<u64> {
+    let mut buckets = vec![0; count];
+    for moment in moments {
+        let index = (moment / width).floor();
+        if index >= 0.0
+            && let Some(bucket) = buckets.get_mut(index as usize)
+        {
+            *bucket += 1;
+        }
+    }
+    buckets
+}

@@ -1,0 +1,140 @@
+//! One call to a balancer and its answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// Longer than any change takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two tries of a client that waits.
+const RETRY: Duration = Duration::from_millis(50);
+/// Bodies are printed whole.
+const LARGEST_BODY: usize = 64 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CallError {
+    #[error("'{0}' is no address of a balancer: it looks like http://127.0.0.1:5000")]
+    Url(String),
+    #[error("'{0}' cannot be asked for: a path looks like /home")]
+    Request(String, #[source] hyper::http::Error),
+    #[error("no balancer answers at {url}: start one with `make`, or say where it is with --url")]
+    Connect { url: String, source: std::io::Error },
+    #[error("the connection to {0} broke")]
+    Broken(String, #[source] hyper::Error),
+    #[error("the answer of {0} could not be read")]
+    Body(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("{0} did not answer within {PATIENCE:?}")]
+    Timeout(String),
+}
+
+pub(crate) struct Call {
+    method: Method,
+    path: String,
+    body: Option<Value>,
+}
+
+impl Call {
+    pub(crate) fn rep() -> Self {
+        Self::get("/rep")
+    }
+
+    pub(crate) fn add(n: u64, hostnames: &[String]) -> Self {
+        Self { method: Method::POST, path: "/add".into(), body: Some(json!({ "n": n, "hostnames": hostnames })) }
+    }
+
+    pub(crate) fn remove(n: u64, hostnames: &[String]) -> Self {
+        Self { method: Method::DELETE, path: "/rm".into(), body: Some(json!({ "n": n, "hostnames": hostnames })) }
+    }
+
+    pub(crate) fn get(path: &str) -> Self {
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Self { method: Method::GET, path, body: None }
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) replica: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        self.status.is_success()
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let body = serde_json::from_str(&self.body).unwrap_or_else(|_| Value::String(self.body.clone()));
+        json!({ "status": self.status.as_u16(), "replica": self.replica, "body": body })
+    }
+}
+
+pub(crate) struct Balancer {
+    url: String,
+    authority: String,
+    token: Option<String>,
+    wait: Duration,
+}
+
+impl Balancer {
+    pub(crate) fn new(url: &str, token: Option<String>, wait_seconds: u64) -> Result<Self, CallError> {
+        let unusable = || CallError::Url(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| unusable())?;
+        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(unusable)?;
+        let authority = match authority.port() {
+            Some(_) => authority.to_string(),
+            None => format!("{authority}:80"),
+        };
+        Ok(Self { url: url.to_owned(), authority, token, wait: Duration::from_secs(wait_seconds) })
+    }
+
+    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, CallError> {
+        timeout(PATIENCE, self.exchange(call)).await.map_err(|_| CallError::Timeout(self.url.clone()))?
+    }
+
+    async fn connect(&self) -> Result<TcpStream, CallError> {
+        let deadline = Instant::now() + self.wait;
+        loop {
+            match TcpStream::connect(&self.authority).await {
+                Ok(stream) => return Ok(stream),
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                Err(source) => return Err(CallError::Connect { url: self.url.clone(), source }),
+            }
+        }
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<Answer, CallError> {
+        let broken = |error| CallError::Broken(self.url.clone(), error);
+        let mut request = Request::builder().method(&call.method).uri(&call.path).header(HOST, &self.authority);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(Bytes::from(body)));
+        let request = request.map_err(|error| CallError::Request(call.path.clone(), error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection ended early");
+            }
+        });
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        let status = answer.status();
+        let replica = answer.headers().get("x-slipring-replica").and_then(|name| name.to_str().ok()).map(str::to_owned);
+        let body = Limited::new(answer.into_body(), LARGEST_BODY).collect().await;
+        let body = body.map_err(|error| CallError::Body(self.url.clone(), error))?.to_bytes();
+        Ok(Answer { status, replica, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}

@@ -1,0 +1,95 @@
+//! `slipring client`: one call, or a prompt.
+//!
+//! Exit codes: 0 done, 1 refused by the balancer, 2 a mistake in the arguments, 3 no balancer answered.
+
+mod call;
+mod prompt;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::report::complain;
+use call::{Answer, Balancer, Call};
+
+const REFUSED: u8 = 1;
+const UNREACHABLE: u8 = 3;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The balancer.
+    #[arg(long, env = "SLIPRING_URL", default_value = "http://127.0.0.1:5000")]
+    url: String,
+    /// Its token, when it is on another machine.
+    #[arg(long, env = "SLIPRING_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Print one JSON object: status, replica, body.
+    #[arg(long)]
+    json: bool,
+    /// Try until the balancer answers, for at most this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the replicas.
+    Rep,
+    /// Add N replicas, with these names and random ones.
+    Add {
+        n: u64,
+        names: Vec<String>,
+    },
+    /// Remove N replicas: these, and the rest at random.
+    #[command(alias = "del")]
+    Rm {
+        n: u64,
+        names: Vec<String>,
+    },
+    /// Ask a path of a replica.
+    Get {
+        path: String,
+    },
+}
+
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let balancer = match Balancer::new(&arguments.url, arguments.token, arguments.wait) {
+        Ok(balancer) => balancer,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(2);
+        }
+    };
+    let call = match arguments.command {
+        None => return runtime.block_on(prompt::run(&balancer)),
+        Some(Command::Rep) => Call::rep(),
+        Some(Command::Add { n, names }) => Call::add(n, &names),
+        Some(Command::Rm { n, names }) => Call::remove(n, &names),
+        Some(Command::Get { path }) => Call::get(&path),
+    };
+    match runtime.block_on(balancer.send(&call)) {
+        Ok(answer) => print(&answer, arguments.json),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(UNREACHABLE)
+        }
+    }
+}
+
+fn print(answer: &Answer, as_json: bool) -> ExitCode {
+    if as_json {
+        println!("{}", answer.to_json());
+    } else {
+        println!("{}", answer.body);
+    }
+    if answer.is_success() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
+}

@@ -1,0 +1,51 @@
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Conventional: 128 + the number of SIGINT.
+pub(crate) const ENDED_AT_ONCE: u8 = 130;
+
+/// The two signals that end a program.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Runs `work`, which is told of the first signal, and is dropped at the second.
+    pub(crate) async fn run_until<F: Future<Output = ()>>(
+        mut self,
+        work: impl FnOnce(tokio::sync::oneshot::Receiver<()>) -> F,
+    ) -> ExitCode {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = work(told);
+        tokio::pin!(work);
+        tokio::select! {
+            () = &mut work => return ExitCode::SUCCESS,
+            () = self.next() => {}
+        }
+        tracing::info!("stopping; a second signal ends it at once");
+        if tell.send(()).is_err() {
+            tracing::debug!("it was ending already");
+        }
+        tokio::select! {
+            () = &mut work => ExitCode::SUCCESS,
+            () = self.next() => ExitCode::from(ENDED_AT_ONCE),
+        }
+    }
+}
