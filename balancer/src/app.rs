@@ -64,14 +64,18 @@ impl Balancer {
         let docker = match config.fleet.runtime {
             RuntimeChoice::Docker => true,
             RuntimeChoice::Process => false,
-            RuntimeChoice::Auto => cfg!(target_feature = "crt-static") && DockerRuntime::answers(&config.docker).await,
+            RuntimeChoice::Auto => {
+                cfg!(target_feature = "crt-static") && DockerRuntime::answers(&config.docker).await
+            }
         };
         let (fleet, runtime) = if docker {
-            let runtime = DockerRuntime::connect(config.docker.clone(), exits).await.map_err(BeginError::from)?;
+            let runtime =
+                DockerRuntime::connect(config.docker.clone(), exits).await.map_err(BeginError::from)?;
             (begin(&config, runtime, ends, metrics.clone()).await?, "docker")
         } else {
             let command = config.process.command.clone();
-            let runtime = ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
+            let runtime =
+                ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
             (begin(&config, runtime, ends, metrics.clone()).await?, "process")
         };
         let admin = Admin {
@@ -79,9 +83,13 @@ impl Balancer {
             access: Arc::new(Access::new(config.admin.token.clone(), container_gateways())),
             metrics: metrics.clone(),
             key: config.proxy.key.clone(),
-            change_timeout: config.fleet.start_timeout + config.fleet.stop_timeout * 2 + Duration::from_secs(30),
+            change_timeout: config.fleet.start_timeout
+                + config.fleet.stop_timeout * 2
+                + Duration::from_secs(30),
         };
-        let proxy = Arc::new(Proxy { config: config.proxy.clone(), fleet, metrics });
+        let mut limited = config.proxy.clone();
+        limited.max_connections = affordable(limited.max_connections);
+        let proxy = Arc::new(Proxy { config: limited, fleet, metrics });
         let front = Front { proxy, contract: admin.contract() };
         Ok(Self { config, main, admin_only, front, admin, runtime })
     }
@@ -134,6 +142,16 @@ async fn serve_admin(
     if let Err(error) = server.await {
         tracing::error!(%error, "the admin port ended");
     }
+}
+
+/// Clients for whom file descriptors are left beside the connections to replicas.
+fn affordable(wanted: usize) -> usize {
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let room = open_files.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX) / 4 * 3);
+    if room < wanted {
+        tracing::info!(wanted, room, "the limit of open files (ulimit -n) allows fewer clients at a time");
+    }
+    wanted.min(room)
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::fleet::events::News;
@@ -73,7 +74,10 @@ impl Metrics {
             requests: vec("requests_total", "Requests that a replica answered.", &["replica", "code"])?,
             refusals: vec("refusals_total", "Requests that the balancer answered itself.", &["code"])?,
             latency: Histogram::with_opts(latency.buckets(LATENCY_BUCKETS.to_vec()))?,
-            retries: IntCounter::new("retries_total", "Requests offered again, to the same replica or the next.")?,
+            retries: IntCounter::new(
+                "retries_total",
+                "Requests offered again, to the same replica or the next.",
+            )?,
             connections: IntGauge::new("connections", "Client connections.")?,
             replicas: IntGaugeVec::new(Opts::new("replicas", "Replicas by state."), &["state"])?,
             events: vec("fleet_events_total", "What happened to replicas.", &["event"])?,

@@ -38,7 +38,9 @@ pub fn respond<B>(id: &ServerId, request: &Request<B>) -> Result<Response<Full<B
         ),
         _ => json(
             StatusCode::NOT_FOUND,
-            Bytes::from_static(br#"{"message":"<Error> this replica serves /home and /heartbeat","status":"failure"}"#),
+            Bytes::from_static(
+                br#"{"message":"<Error> this replica serves /home and /heartbeat","status":"failure"}"#,
+            ),
         ),
     };
     if known && !readable {

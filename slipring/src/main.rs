@@ -1,12 +1,16 @@
 //! The command line: one binary that runs every role.
 
+#![allow(clippy::print_stdout, reason = "a command line prints its answers")]
+
 mod balancer;
 mod client;
 mod exec;
+mod image;
 mod report;
 mod server;
 mod signals;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +32,8 @@ enum Role {
     Server(server::Arguments),
     /// Talk to a balancer.
     Client(client::Arguments),
+    /// Build the container image from this executable, on the configured Docker engine.
+    Image(image::Arguments),
     /// Become another program that ends with its parent (used by the process runtime).
     #[command(hide = true)]
     Exec(exec::Arguments),
@@ -36,11 +42,14 @@ enum Role {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("SLIPRING_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_target(false).with_ansi(colours).init();
     match arguments.role {
         Role::Balancer(arguments) => balancer::run(arguments),
         Role::Server(arguments) => server::run(&arguments),
         Role::Client(arguments) => client::run(arguments),
+        Role::Image(arguments) => image::run(arguments),
         Role::Exec(arguments) => exec::run(&arguments),
     }
 }

@@ -66,8 +66,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 async fn listen(arguments: &Arguments) -> std::io::Result<(Signals, TcpListener)> {
     let signals = Signals::new()?;
-    let socket =
-        if arguments.listen.is_ipv6() { tokio::net::TcpSocket::new_v6() } else { tokio::net::TcpSocket::new_v4() }?;
+    let socket = if arguments.listen.is_ipv6() {
+        tokio::net::TcpSocket::new_v6()
+    } else {
+        tokio::net::TcpSocket::new_v4()
+    }?;
     socket.set_reuseaddr(true)?;
     socket.bind(arguments.listen)?;
     let listener = socket.listen(4096)?;

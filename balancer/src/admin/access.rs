@@ -32,7 +32,9 @@ pub enum Denied {
     #[error("administration from {0} needs `Authorization: Bearer <token>`")]
     NoToken(IpAddr),
     /// From elsewhere, and no token would help.
-    #[error("administration from {0} is off: set admin.token to allow it, or call from the balancer's machine")]
+    #[error(
+        "administration from {0} is off: set admin.token to allow it, or call from the balancer's machine"
+    )]
     NotConfigured(IpAddr),
     /// With a token that is not ours.
     #[error("the token is wrong")]
@@ -49,7 +51,10 @@ impl Access {
     pub fn check(&self, caller: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
         let caller = caller.to_canonical();
         if let Some(offered) = headers.get(AUTHORIZATION) {
-            let bearer = offered.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+            let bearer = offered
+                .as_bytes()
+                .split_at_checked(7)
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
             return match (&self.token, bearer) {
                 (Some(token), Some((_, offered))) if token.matches(offered.trim_ascii()) => Ok(()),
                 (Some(_), _) => Err(Denied::WrongToken),
@@ -143,19 +148,36 @@ mod tests {
         assert_eq!(check(true, "192.0.2.1", &right), Ok(()));
         assert_eq!(check(true, "192.0.2.1", &[("authorization", "bearer 0123456789abcdef")]), Ok(()));
         assert!(matches!(check(false, "192.0.2.1", &right), Err(Denied::NotConfigured(_))));
-        for wrong in ["Bearer 0123456789abcdeg", "Bearer ", "Basic 0123456789abcdef", "0123456789abcdef", "Bearer 0123456789abcdef0"] {
-            assert_eq!(check(true, "127.0.0.1", &[("authorization", wrong)]), Err(Denied::WrongToken), "{wrong}");
+        for wrong in [
+            "Bearer 0123456789abcdeg",
+            "Bearer ",
+            "Basic 0123456789abcdef",
+            "0123456789abcdef",
+            "Bearer 0123456789abcdef0",
+        ] {
+            assert_eq!(
+                check(true, "127.0.0.1", &[("authorization", wrong)]),
+                Err(Denied::WrongToken),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn what_only_looks_local_is_not() {
-        for header in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1"), ("via", "1.1 other")] {
+        for header in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1"), ("via", "1.1 other")]
+        {
             assert!(check(false, "127.0.0.1", &[header]).is_err(), "{header:?}");
         }
-        assert!(check(false, "127.0.0.1", &[("origin", "https://evil.example"), ("host", "localhost:5000")]).is_err());
+        assert!(
+            check(false, "127.0.0.1", &[("origin", "https://evil.example"), ("host", "localhost:5000")])
+                .is_err()
+        );
         assert!(check(false, "127.0.0.1", &[("origin", "null"), ("host", "localhost:5000")]).is_err());
-        assert!(check(false, "127.0.0.1", &[("origin", "http://localhost:5000"), ("host", "localhost:5000")]).is_ok());
+        assert!(
+            check(false, "127.0.0.1", &[("origin", "http://localhost:5000"), ("host", "localhost:5000")])
+                .is_ok()
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ async fn add(State(admin): State<Admin>, method: Method, body: Result<Bytes, Byt
     }
     let change = match read(body) {
         Ok(change) => change,
-        Err(refused) => return refused,
+        Err(refused) => return refusal(&refused),
     };
     answer(tokio::time::timeout(admin.change_timeout, admin.fleet.add(change)).await)
 }
@@ -43,21 +43,23 @@ async fn rm(State(admin): State<Admin>, method: Method, body: Result<Bytes, Byte
     }
     let change = match read(body) {
         Ok(change) => change,
-        Err(refused) => return refused,
+        Err(refused) => return refusal(&refused),
     };
     answer(tokio::time::timeout(admin.change_timeout, admin.fleet.remove(change)).await)
 }
 
-fn read(body: Result<Bytes, BytesRejection>) -> Result<Change, Response> {
-    let body = body.map_err(|error| failure(StatusCode::BAD_REQUEST, &format!("payload: {error}")).into_response())?;
-    Change::parse(&body).map_err(|refused| refusal(&ChangeError::Refused(refused)))
+fn read(body: Result<Bytes, BytesRejection>) -> Result<Change, ChangeError> {
+    // A body that is too large or breaks off is no JSON object either.
+    let body = body.map_err(|_| RequestError::Payload)?;
+    Ok(Change::parse(&body)?)
 }
 
 fn answer<E>(result: Result<Result<Vec<String>, ChangeError>, E>) -> Response {
     match result {
         Ok(Ok(names)) => members(&names),
         Ok(Err(error)) => refusal(&error),
-        Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the change is still under way; see GET /rep").into_response(),
+        Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the change is still under way; see GET /rep")
+            .into_response(),
     }
 }
 

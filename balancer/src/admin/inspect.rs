@@ -26,7 +26,8 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
         Ok((content_type, text)) => ([(CONTENT_TYPE, content_type)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
-            failure(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded; the log says why").into_response()
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded; the log says why")
+                .into_response()
         }
     }
 }
@@ -63,7 +64,11 @@ fn describe(placement: &Placement) -> Value {
 }
 
 fn name(snapshot: &Snapshot, id: slipring_hashing::ReplicaId) -> Option<&str> {
-    snapshot.views.iter().find(|view| view.id == id && view.state != ReplicaState::Draining).map(|view| view.name.as_str())
+    snapshot
+        .views
+        .iter()
+        .find(|view| view.id == id && view.state != ReplicaState::Draining)
+        .map(|view| view.name.as_str())
 }
 
 /// Slots, shares and their balance.
@@ -108,7 +113,8 @@ pub(super) async fn route(State(admin): State<Admin>, Query(query): Query<RouteQ
         (None | Some("id"), Some(number)) => Key::Id(number),
         (None | Some("bytes"), _) => Key::Bytes(text.as_bytes()),
         (Some("id"), None) => {
-            return failure(StatusCode::BAD_REQUEST, "an id is a number from 0 to 4294967295").into_response();
+            return failure(StatusCode::BAD_REQUEST, "an id is a number from 0 to 4294967295")
+                .into_response();
         }
         (Some(_), _) => return failure(StatusCode::BAD_REQUEST, "as is `id` or `bytes`").into_response(),
     };
@@ -138,7 +144,7 @@ pub(super) async fn route(State(admin): State<Admin>, Query(query): Query<RouteQ
         "replica": chosen.and_then(|id| name(&snapshot, id)),
         "preference": preference,
         "why": why,
-        "key_sources": admin.key.iter().map(|source| format!("{source:?}").to_lowercase()).collect::<Vec<_>>(),
+        "key_sources": admin.key.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     Json(body).into_response()
 }

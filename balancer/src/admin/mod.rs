@@ -58,7 +58,8 @@ impl Admin {
             .route("/replicas", get(inspect::replicas))
             .route("/events", get(inspect::events))
             .route("/plan", post(plan::plan));
-        let health = Router::new().route("/healthz", get(inspect::healthz)).route("/readyz", get(inspect::readyz));
+        let health =
+            Router::new().route("/healthz", get(inspect::healthz)).route("/readyz", get(inspect::readyz));
         let unguarded = health.with_state(self.clone());
         self.guarded(contract::routes().merge(seen)).merge(unguarded).fallback(any(unknown))
     }
@@ -77,12 +78,14 @@ impl Admin {
 }
 
 fn overloaded() -> Response {
-    let mut response = failure(StatusCode::SERVICE_UNAVAILABLE, "too many administrative calls at once; try again");
+    let mut response =
+        failure(StatusCode::SERVICE_UNAVAILABLE, "too many administrative calls at once; try again");
     response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
     response.into_response()
 }
 
 async fn unknown(uri: http::Uri) -> Response {
     let known = "/rep, /add, /rm, /metrics, /healthz, /readyz, /ring, /route, /plan, /replicas, /events";
-    failure(StatusCode::NOT_FOUND, &format!("there is no '{}' here; there are {known}", uri.path())).into_response()
+    failure(StatusCode::NOT_FOUND, &format!("there is no '{}' here; there are {known}", uri.path()))
+        .into_response()
 }

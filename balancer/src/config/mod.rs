@@ -170,6 +170,8 @@ pub struct ProxyConfig {
     pub max_attempts: usize,
     /// Client connections at a time.
     pub max_connections: usize,
+    /// Connections to one replica at a time.
+    pub max_connections_per_replica: usize,
 }
 
 impl Config {
@@ -191,7 +193,12 @@ impl Config {
 
     fn read(r: &mut Reader<'_>) -> Self {
         r.section("", "Where it listens, what it remembers.");
-        let listen = r.key("listen", "0.0.0.0:5000", "Where clients connect; port 0 takes a free one.", parse::address);
+        let listen = r.key(
+            "listen",
+            "0.0.0.0:5000",
+            "Where clients connect; port 0 takes a free one.",
+            parse::address,
+        );
         let state = r.key(
             "state",
             ".slipring/state.json",
@@ -222,7 +229,10 @@ impl Config {
     }
 
     fn read_admin(r: &mut Reader<'_>) -> AdminConfig {
-        r.section("admin", "Administration: /rep, /add and /rm are served on both ports, the rest only here.");
+        r.section(
+            "admin",
+            "Administration: /rep, /add and /rm are served on both ports, the rest only here.",
+        );
         AdminConfig {
             listen: r.key("admin.listen", "127.0.0.1:5001", "The admin-only port.", parse::address),
             token: r.key(
@@ -248,23 +258,32 @@ impl Config {
             "given | modified | sha256: selects `slots` with this hash pair. HASH_NUM=0|1|2 does the same.",
             parse::hash_pair,
         );
-        let slots = r.key("ring.slots", "512", "Of the `slots` placement: 1 to 65536.", parse::number(1_u32..=65_536));
-        let virtual_servers =
-            r.key("ring.virtual_servers", "9", "Points of one replica among the slots: 1 to 1024.", parse::number(1_u32..=1024));
+        let slots = r.key(
+            "ring.slots",
+            "512",
+            "Of the `slots` placement: 1 to 65536.",
+            parse::number(1_u32..=65_536),
+        );
+        let virtual_servers = r.key(
+            "ring.virtual_servers",
+            "9",
+            "Points of one replica among the slots: 1 to 1024.",
+            parse::number(1_u32..=1024),
+        );
         let probing = r.key("ring.probing", "linear", "linear | quadratic.", parse::probing);
         if virtual_servers > slots {
             r.mistake("ring.virtual_servers", "at most ring.slots, or no replica fits");
         }
         if hash.is_some() && r.is_set("ring.placement") && chosen != "slots" {
-            r.mistake("ring.placement", "\"slots\" (or leave it out): ring.hash or HASH_NUM selects that placement");
+            r.mistake(
+                "ring.placement",
+                "\"slots\" (or leave it out): ring.hash or HASH_NUM selects that placement",
+            );
         }
         match (chosen.as_str(), hash) {
-            ("slots", pair) | (_, pair @ Some(_)) => Placement::Slots {
-                pair: pair.unwrap_or(HashPair::Given),
-                slots,
-                virtual_servers,
-                probing,
-            },
+            ("slots", pair) | (_, pair @ Some(_)) => {
+                Placement::Slots { pair: pair.unwrap_or(HashPair::Given), slots, virtual_servers, probing }
+            }
             ("maglev", None) => Placement::Maglev,
             ("ketama", None) => Placement::Ketama,
             (_, None) => Placement::Rendezvous,
@@ -274,32 +293,113 @@ impl Config {
     fn read_fleet(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
         r.section("fleet", "Replicas: how many, how watched, how healed.");
         let fleet = FleetConfig {
-            replicas: r.key("fleet.replicas", "3", "How many the first start makes; later the remembered membership counts.", parse::number(0_usize..=4096)),
-            max_replicas: r.key("fleet.max_replicas", "256", "The most there may ever be (the `slots` placement may hold fewer).", parse::number(1_usize..=4096)),
-            runtime: r.key("fleet.runtime", "auto", "auto (docker where its socket answers) | process | docker.", parse::runtime),
-            heartbeat_interval: r.key("fleet.heartbeat_interval", "1s", "From the start of one heartbeat to the next.", parse::duration),
-            heartbeat_timeout: r.key("fleet.heartbeat_timeout", "1s", "How long one heartbeat may take; at most the interval.", parse::duration),
-            heartbeat_path: r.key("fleet.heartbeat_path", "/heartbeat", "What is asked of a replica; any 2xx is a sign of life.", parse::path),
-            failures: r.key("fleet.failures", "3", "Consecutive missed heartbeats that flatline a replica.", parse::number(1_u32..=1000)),
-            start_timeout: r.key("fleet.start_timeout", "10s", "From launch to the first good heartbeat.", parse::duration),
-            stop_timeout: r.key("fleet.stop_timeout", "5s", "From the polite signal to the kill; also the longest drain of a removed replica.", parse::duration),
-            task_batch: r.key("fleet.task_batch", "10", "Spawns, and apart from them stops, under way at a time.", parse::number(1_usize..=1000)),
-            request_batch: r.key("fleet.request_batch", "10", "Heartbeats under way at a time.", parse::number(1_usize..=1000)),
-            respawn_name: r.key("fleet.respawn_name", "same", "same | new: what a respawned replica is called. Its keys stay either way.", parse::respawn_name),
-            backoff_min: r.key("fleet.backoff_min", "100ms", "The first death is respawned at once, the second in a row after this; then it doubles.", parse::duration),
+            replicas: r.key(
+                "fleet.replicas",
+                "3",
+                "How many the first start makes; later the remembered membership counts.",
+                parse::number(0_usize..=4096),
+            ),
+            max_replicas: r.key(
+                "fleet.max_replicas",
+                "256",
+                "The most there may ever be (the `slots` placement may hold fewer).",
+                parse::number(1_usize..=4096),
+            ),
+            runtime: r.key(
+                "fleet.runtime",
+                "auto",
+                "auto (docker where its socket answers) | process | docker.",
+                parse::runtime,
+            ),
+            heartbeat_interval: r.key(
+                "fleet.heartbeat_interval",
+                "1s",
+                "From the start of one heartbeat to the next.",
+                parse::duration,
+            ),
+            heartbeat_timeout: r.key(
+                "fleet.heartbeat_timeout",
+                "1s",
+                "How long one heartbeat may take; at most the interval.",
+                parse::duration,
+            ),
+            heartbeat_path: r.key(
+                "fleet.heartbeat_path",
+                "/heartbeat",
+                "What is asked of a replica; any 2xx is a sign of life.",
+                parse::path,
+            ),
+            failures: r.key(
+                "fleet.failures",
+                "3",
+                "Consecutive missed heartbeats that flatline a replica.",
+                parse::number(1_u32..=1000),
+            ),
+            start_timeout: r.key(
+                "fleet.start_timeout",
+                "10s",
+                "From launch to the first good heartbeat.",
+                parse::duration,
+            ),
+            stop_timeout: r.key(
+                "fleet.stop_timeout",
+                "5s",
+                "From the polite signal to the kill; also the longest drain of a removed replica.",
+                parse::duration,
+            ),
+            task_batch: r.key(
+                "fleet.task_batch",
+                "10",
+                "Spawns, and apart from them stops, under way at a time.",
+                parse::number(1_usize..=1000),
+            ),
+            request_batch: r.key(
+                "fleet.request_batch",
+                "10",
+                "Heartbeats under way at a time.",
+                parse::number(1_usize..=1000),
+            ),
+            respawn_name: r.key(
+                "fleet.respawn_name",
+                "same",
+                "same | new: what a respawned replica is called. Its keys stay either way.",
+                parse::respawn_name,
+            ),
+            backoff_min: r.key(
+                "fleet.backoff_min",
+                "100ms",
+                "The first death is respawned at once, the second in a row after this; then it doubles.",
+                parse::duration,
+            ),
             backoff_max: r.key("fleet.backoff_max", "30s", "The longest such delay.", parse::duration),
-            backoff_reset: r.key("fleet.backoff_reset", "10s", "A replica that lived this long starts afresh.", parse::duration),
-            reconcile_interval: r.key("fleet.reconcile_interval", "5s", "How often the fleet is compared with what really runs.", parse::duration),
+            backoff_reset: r.key(
+                "fleet.backoff_reset",
+                "10s",
+                "A replica that lived this long starts afresh.",
+                parse::duration,
+            ),
+            reconcile_interval: r.key(
+                "fleet.reconcile_interval",
+                "5s",
+                "How often the fleet is compared with what really runs.",
+                parse::duration,
+            ),
         };
         if fleet.heartbeat_timeout > fleet.heartbeat_interval {
-            r.mistake("fleet.heartbeat_timeout", "at most fleet.heartbeat_interval, or heartbeats would overtake each other");
+            r.mistake(
+                "fleet.heartbeat_timeout",
+                "at most fleet.heartbeat_interval, or heartbeats would overtake each other",
+            );
         }
         if fleet.backoff_min > fleet.backoff_max {
             r.mistake("fleet.backoff_min", "at most fleet.backoff_max");
         }
         let room = placement.capacity().min(fleet.max_replicas);
         if fleet.replicas > room {
-            r.mistake("fleet.replicas", &format!("at most {room}: that is what the ring and fleet.max_replicas hold"));
+            r.mistake(
+                "fleet.replicas",
+                &format!("at most {room}: that is what the ring and fleet.max_replicas hold"),
+            );
         }
         fleet
     }
@@ -324,11 +424,11 @@ impl Config {
             first_byte_timeout: r.key("proxy.first_byte_timeout", "30s", "From the request to the head of its answer.", parse::duration),
             idle_timeout: r.key("proxy.idle_timeout", "60s", "Between two pieces of a body, and on a kept-alive connection.", parse::duration),
             max_attempts: r.key("proxy.max_attempts", "3", "How many replicas one request may be offered to.", parse::number(1_usize..=100)),
-            max_connections: r.key("proxy.max_connections", "20000", "Clients at a time; more wait in the kernel's queue.", parse::number(1_usize..=1_000_000)),
+            max_connections: r.key("proxy.max_connections", "20000", "Clients at a time (at most three quarters of the limit of open files); more wait in the kernel's queue.", parse::number(1_usize..=1_000_000)),
+            max_connections_per_replica: r.key("proxy.max_connections_per_replica", "1024", "Requests beyond these wait for a free connection, at most first_byte_timeout.", parse::number(1_usize..=1_000_000)),
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests;

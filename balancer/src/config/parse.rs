@@ -43,7 +43,11 @@ where
 pub(super) fn one_of(choices: &'static [&'static str]) -> impl Fn(&Written) -> Parsed<String> {
     move |written| {
         let text = written.text()?;
-        if choices.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", choices.join(", "))) }
+        if choices.contains(&text) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("one of {}", choices.join(", ")))
+        }
     }
 }
 
@@ -76,7 +80,9 @@ pub(super) fn hash_pair(written: &Written) -> Parsed<Option<HashPair>> {
         return Ok(None);
     }
     let by_name = named(&[("given", Given), ("modified", Modified), ("sha256", Sha256)], written);
-    by_name.or_else(|expected| named(&numbered, written).map_err(|_| format!("{expected} (HASH_NUM: 0, 1, 2)"))).map(Some)
+    by_name
+        .or_else(|expected| named(&numbered, written).map_err(|_| format!("{expected} (HASH_NUM: 0, 1, 2)")))
+        .map(Some)
 }
 
 pub(super) fn optional_path(written: &Written) -> Parsed<Option<PathBuf>> {
@@ -129,7 +135,11 @@ pub(super) fn paths(written: &Written) -> Parsed<Vec<String>> {
 
 pub(super) fn words(written: &Written) -> Parsed<Vec<String>> {
     let words = written.list();
-    if words.first().is_some_and(String::is_empty) { Err("a program and its arguments".into()) } else { Ok(words) }
+    if words.first().is_some_and(String::is_empty) {
+        Err("a program and its arguments".into())
+    } else {
+        Ok(words)
+    }
 }
 
 pub(super) fn key_sources(written: &Written) -> Parsed<Vec<KeySource>> {

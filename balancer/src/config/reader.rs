@@ -125,7 +125,11 @@ impl<'a> Reader<'a> {
 
     fn flatten(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
-            let key = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+            let key = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
             match value.get_ref() {
                 DeValue::Table(inner) => self.flatten(&key, inner),
                 other => {
@@ -173,7 +177,10 @@ impl<'a> Reader<'a> {
         }
         for variable in variables(key) {
             if let Some(text) = self.sources.environment.get(&variable) {
-                return Some(Setting { origin: Origin::Environment(variable), written: Written::One(text.clone()) });
+                return Some(Setting {
+                    origin: Origin::Environment(variable),
+                    written: Written::One(text.clone()),
+                });
             }
         }
         self.in_file.get(key).map(|s| Setting { origin: s.origin.clone(), written: s.written.clone() })
@@ -191,15 +198,30 @@ impl<'a> Reader<'a> {
 
     pub(super) fn finish(mut self) -> Result<(), ConfigError> {
         let known = |key: &str| self.documented.iter().any(|documented| documented.key == key);
-        let unknown_in_file = self.in_file.iter().filter(|(key, _)| !known(key)).map(|(key, s)| (key.clone(), s.origin.clone()));
-        let unknown_flags = self.sources.flags.keys().filter(|key| !known(key)).map(|key| (key.clone(), Origin::Flag));
-        let known_variables: Vec<_> = self.documented.iter().flat_map(|documented| variables(documented.key)).collect();
+        let unknown_in_file = self
+            .in_file
+            .iter()
+            .filter(|(key, _)| !known(key))
+            .map(|(key, s)| (key.clone(), s.origin.clone()));
+        let unknown_flags =
+            self.sources.flags.keys().filter(|key| !known(key)).map(|key| (key.clone(), Origin::Flag));
+        let known_variables: Vec<_> =
+            self.documented.iter().flat_map(|documented| variables(documented.key)).collect();
         let unknown_variables = self
             .sources
             .environment
             .keys()
-            .filter(|name| name.starts_with("SLIPRING_") && !known_variables.contains(name) && !NOT_SETTINGS.contains(&name.as_str()))
-            .map(|name| (name["SLIPRING_".len()..].to_lowercase().replacen('_', ".", 1), Origin::Environment(name.clone())));
+            .filter(|name| {
+                name.starts_with("SLIPRING_")
+                    && !known_variables.contains(name)
+                    && !NOT_SETTINGS.contains(&name.as_str())
+            })
+            .map(|name| {
+                (
+                    name["SLIPRING_".len()..].to_lowercase().replacen('_', ".", 1),
+                    Origin::Environment(name.clone()),
+                )
+            });
         let unknown: Vec<_> = unknown_in_file.chain(unknown_flags).chain(unknown_variables).collect();
         for (key, origin) in unknown {
             let nearest = self.nearest(&key);
@@ -238,7 +260,8 @@ impl<'a> Reader<'a> {
             for documented in &self.documented {
                 let (place, name) = documented.key.rsplit_once('.').unwrap_or(("", documented.key));
                 if place == *section {
-                    let _ = writeln!(text, "# {}\n{name} = {}", documented.words, notation(documented.default));
+                    let _ =
+                        writeln!(text, "# {}\n{name} = {}", documented.words, notation(documented.default));
                 }
             }
         }
@@ -267,5 +290,9 @@ fn variables(key: &str) -> Vec<String> {
 
 /// A default as TOML: numbers and lists as they are, anything else quoted.
 fn notation(default: &str) -> String {
-    if default.starts_with('[') || default.parse::<u64>().is_ok() { default.to_owned() } else { format!("{default:?}") }
+    if default.starts_with('[') || default.parse::<u64>().is_ok() {
+        default.to_owned()
+    } else {
+        format!("{default:?}")
+    }
 }

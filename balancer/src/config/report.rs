@@ -21,7 +21,11 @@ impl Mistake {
     }
 
     pub(super) fn value(key: &str, origin: Origin, expected: &str) -> Self {
-        Self { origin, title: format!("`{key}` cannot have this value"), expected: format!("expected {expected}") }
+        Self {
+            origin,
+            title: format!("`{key}` cannot have this value"),
+            expected: format!("expected {expected}"),
+        }
     }
 
     pub(super) fn unknown(key: &str, origin: Origin, nearest: Option<&str>) -> Self {
@@ -51,7 +55,8 @@ impl ConfigError {
     }
 
     fn describe(&self, mistake: &Mistake) -> String {
-        let plain = |place: String| format!("error: {}\n --> {place}\n  = {}", mistake.title, mistake.expected);
+        let plain =
+            |place: String| format!("error: {}\n --> {place}\n  = {}", mistake.title, mistake.expected);
         match (&mistake.origin, &self.file) {
             (Origin::File(span), Some((name, text))) => {
                 let span = span.start.min(text.len())..span.end.min(text.len());
@@ -72,7 +77,11 @@ impl std::fmt::Display for ConfigError {
             writeln!(f, "{}\n", self.describe(mistake))?;
         }
         let count = self.mistakes.len();
-        write!(f, "{count} mistake{} in the configuration; nothing was started", if count == 1 { "" } else { "s" })
+        write!(
+            f,
+            "{count} mistake{} in the configuration; nothing was started",
+            if count == 1 { "" } else { "s" }
+        )
     }
 }
 

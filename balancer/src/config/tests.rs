@@ -1,7 +1,8 @@
 use super::*;
 
 fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
-    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let owned =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Sources {
         file: Some(("slipring.toml".to_owned(), file.to_owned())),
         environment: owned(environment),
@@ -39,13 +40,17 @@ fn hash_num_selects_the_contracts_ring() {
         assert_eq!(load("", &[("HASH_NUM", number)], &[]).unwrap().placement, Placement::contract(pair));
     }
     assert_eq!(load("", &[], &[]).unwrap().placement, Placement::Rendezvous);
-    assert_eq!(load("[ring]\nhash = \"sha256\"", &[], &[]).unwrap().placement, Placement::contract(HashPair::Sha256));
+    assert_eq!(
+        load("[ring]\nhash = \"sha256\"", &[], &[]).unwrap().placement,
+        Placement::contract(HashPair::Sha256)
+    );
 }
 
 #[test]
 fn all_mistakes_are_reported_at_once_with_their_lines() {
     let file = "listen = \"nowhere\"\n[fleet]\nreplicsa = 4\nfailures = 0\nheartbeat_timeout = \"2s\"\n[ring]\nhash_num = 2\n";
-    let error = load(file, &[("HASH_NUM", "7"), ("SLIPRING_FLEET_REPLICA", "1")], &[("proxy.speed", "9")]).unwrap_err();
+    let error = load(file, &[("HASH_NUM", "7"), ("SLIPRING_FLEET_REPLICA", "1")], &[("proxy.speed", "9")])
+        .unwrap_err();
     let report = error.to_string();
     for piece in [
         "slipring.toml:1:1",

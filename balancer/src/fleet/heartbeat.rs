@@ -40,7 +40,11 @@ async fn ask(address: SocketAddr, path: &str) -> Beat {
     }
 }
 
-async fn converse(stream: TcpStream, address: SocketAddr, path: &str) -> Result<http::StatusCode, hyper::Error> {
+async fn converse(
+    stream: TcpStream,
+    address: SocketAddr,
+    path: &str,
+) -> Result<http::StatusCode, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new());

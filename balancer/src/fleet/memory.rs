@@ -125,7 +125,8 @@ impl Memory {
     /// Writes the members so that a crash leaves the old file or the new one.
     pub fn store(&self, members: &[Remembered]) -> Result<(), MemoryError> {
         let error = |source| MemoryError { path: self.path.clone(), verb: "written", source };
-        let entry = |m: &Remembered| Entry { id: m.id.number(), name: m.name.clone(), slots: m.claims.clone() };
+        let entry =
+            |m: &Remembered| Entry { id: m.id.number(), name: m.name.clone(), slots: m.claims.clone() };
         let file = File {
             version: VERSION,
             placement: self.placement.clone(),
@@ -151,7 +152,11 @@ mod tests {
     use super::*;
 
     fn members() -> Vec<Remembered> {
-        let member = |id, name: &str, claims: &[u32]| Remembered { id: ReplicaId(id), name: name.into(), claims: claims.into() };
+        let member = |id, name: &str, claims: &[u32]| Remembered {
+            id: ReplicaId(id),
+            name: name.into(),
+            claims: claims.into(),
+        };
         vec![member(3, "S5", &[1, 2]), member(0, "Server-1", &[7, 9])]
     }
 
@@ -172,14 +177,18 @@ mod tests {
     fn slots_of_another_ring_are_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         memory(&folder, &Placement::contract(slipring_hashing::HashPair::Given)).store(&members()).unwrap();
-        let Recollection::Members(recalled) = memory(&folder, &Placement::Maglev).recall().unwrap() else { panic!() };
+        let Recollection::Members(recalled) = memory(&folder, &Placement::Maglev).recall().unwrap() else {
+            panic!()
+        };
         assert!(recalled.iter().all(|member| member.claims.is_empty()));
     }
 
     #[test]
     fn a_corrupt_file_is_set_aside_and_never_obeyed() {
         let entry = |id: i64, name: &str| format!(r#"{{"id":{id},"name":"{name}"}}"#);
-        let file = |entries: &[String]| format!(r#"{{"version":1,"placement":"Rendezvous","replicas":[{}]}}"#, entries.join(","));
+        let file = |entries: &[String]| {
+            format!(r#"{{"version":1,"placement":"Rendezvous","replicas":[{}]}}"#, entries.join(","))
+        };
         let too_many: Vec<_> = (1..=11).map(|id| entry(id, &format!("s{id}"))).collect();
         for text in [
             String::new(),
@@ -198,7 +207,9 @@ mod tests {
             let memory = memory(&folder, &Placement::Rendezvous);
             std::fs::create_dir_all(memory.path.parent().unwrap()).unwrap();
             std::fs::write(&memory.path, &text).unwrap();
-            let Recollection::Corrupt { aside: Some(aside), .. } = memory.recall().unwrap() else { panic!("{text}") };
+            let Recollection::Corrupt { aside: Some(aside), .. } = memory.recall().unwrap() else {
+                panic!("{text}")
+            };
             assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
             assert_eq!(memory.recall().unwrap(), Recollection::Nothing);
         }

@@ -14,7 +14,8 @@ pub fn is_valid(name: &str) -> bool {
 /// millisecond are `taken`, the next millisecond's are tried.
 pub fn random(rng: &mut impl Rng, unix_ms: u64, taken: impl Fn(&str) -> bool) -> String {
     let first = rng.random_range(0..900_u64);
-    (0..).flat_map(|later: u64| (0..900).map(move |n| (later, n)))
+    (0..)
+        .flat_map(|later: u64| (0..900).map(move |n| (later, n)))
         .map(|(later, n)| format!("Server-{}-{:03}", 100 + (first + n) % 900, (unix_ms + later) % 1000))
         .take(900_000)
         .find(|name| !taken(name))

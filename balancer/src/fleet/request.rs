@@ -64,7 +64,11 @@ impl Change {
         let Ok(Value::Object(payload)) = serde_json::from_slice(body) else {
             return Err(RequestError::Payload);
         };
-        let n = payload.get("n").and_then(Value::as_i64).and_then(|n| usize::try_from(n).ok()).filter(|&n| n >= 1);
+        let n = payload
+            .get("n")
+            .and_then(Value::as_i64)
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|&n| n >= 1);
         let n = n.ok_or(RequestError::Count)?;
         let hostnames = match payload.get("hostnames") {
             None | Some(Value::Null) => Vec::new(),
@@ -117,7 +121,11 @@ impl Change {
     }
 
     /// The names to remove: those given, the rest picked at random from `members`.
-    pub fn names_to_remove(&self, members: &[String], rng: &mut impl Rng) -> Result<Vec<String>, RequestError> {
+    pub fn names_to_remove(
+        &self,
+        members: &[String],
+        rng: &mut impl Rng,
+    ) -> Result<Vec<String>, RequestError> {
         if self.n > members.len() {
             return Err(RequestError::TooFew(members.len()));
         }

@@ -21,7 +21,7 @@ use super::runtime::{Exit, Runtime, RuntimeError, SpawnFailure};
 use super::state::Instance;
 use crate::config::{Config, FleetConfig};
 use crate::metrics::Metrics;
-use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::{Upstream, UpstreamLimits};
 use crate::snapshot::{Entry, Shared, Snapshot};
 
 /// Requests and reports waiting for the owner; more make their senders wait.
@@ -162,7 +162,10 @@ pub async fn begin<R: Runtime>(
         core,
         runtime: Arc::new(runtime),
         config: config.fleet.clone(),
-        idle_timeout: config.proxy.idle_timeout,
+        limits: UpstreamLimits {
+            connections: config.proxy.max_connections_per_replica,
+            idle_timeout: config.proxy.idle_timeout,
+        },
         memory,
         events: events.clone(),
         metrics,
@@ -192,7 +195,8 @@ fn recall(memory: &Memory, events: &Events, unix_ms: u64) -> Result<Option<Vec<R
         Recollection::Nothing => Ok(None),
         Recollection::Members(members) => Ok(Some(members)),
         Recollection::Corrupt { why, aside } => {
-            let aside = aside.map_or("it could not be moved".into(), |aside| format!("it is now {}", aside.display()));
+            let aside = aside
+                .map_or("it could not be moved".into(), |aside| format!("it is now {}", aside.display()));
             let why = format!("the membership file is corrupt ({why}) and is not obeyed; {aside}");
             tracing::warn!("{why}");
             events.publish(unix_ms, News::Warning { why });
@@ -230,7 +234,7 @@ struct Owner<R> {
     core: Core,
     runtime: Arc<R>,
     config: FleetConfig,
-    idle_timeout: Duration,
+    limits: UpstreamLimits,
     memory: Option<Memory>,
     events: Events,
     metrics: Arc<Metrics>,
@@ -403,7 +407,11 @@ impl<R: Runtime> Owner<R> {
             if let Some(upstream) = upstream
                 && tokio::time::timeout(within, upstream.drained()).await.is_err()
             {
-                tracing::warn!(name = instance.name, in_flight = upstream.in_flight(), "the drain's time is over");
+                tracing::warn!(
+                    name = instance.name,
+                    in_flight = upstream.in_flight(),
+                    "the drain's time is over"
+                );
             }
             Message::Event(Event::Drained { instance })
         });
@@ -431,7 +439,10 @@ impl<R: Runtime> Owner<R> {
     fn tell(&self, news: News) {
         let unix_ms = self.unix_ms + self.started.elapsed().as_millis() as u64;
         match &news {
-            News::Flatlined { .. } | News::SpawnFailed { .. } | News::StopFailed { .. } | News::Warning { .. } => {
+            News::Flatlined { .. }
+            | News::SpawnFailed { .. }
+            | News::StopFailed { .. }
+            | News::Warning { .. } => {
                 tracing::warn!(news = %serde_json::json!(news), "fleet");
             }
             _ => tracing::info!(news = %serde_json::json!(news), "fleet"),
@@ -446,14 +457,16 @@ impl<R: Runtime> Owner<R> {
             let upstream = running.map(|running| {
                 let new = || {
                     let metrics = self.metrics.replica(&instance.name);
-                    Arc::new(Upstream::new(instance.clone(), running.address, self.idle_timeout, metrics))
+                    Arc::new(Upstream::new(instance.clone(), running.address, self.limits, metrics))
                 };
                 self.upstreams.entry(instance.incarnation).or_insert_with(new).clone()
             });
             members.push((instance.id, Entry { state, upstream }));
         }
         let views = self.core.views();
-        for gone in self.snapshot.load().names.iter().filter(|name| !views.iter().any(|view| view.name == **name)) {
+        for gone in
+            self.snapshot.load().names.iter().filter(|name| !views.iter().any(|view| view.name == **name))
+        {
             self.metrics.forget(gone);
         }
         let snapshot = Snapshot::new(self.core.table().clone(), self.core.names(), views, members);

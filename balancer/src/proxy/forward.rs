@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{AtEnd, Forwarded};
 use super::error::ProxyError;
@@ -38,13 +39,20 @@ pub struct Proxy {
 #[derive(Debug)]
 pub struct Answering {
     flight: Flight,
-    sender: Sender,
+    exchange: Exchange,
 }
 
 impl AtEnd for Answering {
     fn at_end(self) {
-        self.flight.0.pool.give_back(self.sender);
+        self.flight.0.pool.give_back(self.exchange.sender);
     }
+}
+
+/// A connection in use, and the place that it takes among the replica's.
+#[derive(Debug)]
+struct Exchange {
+    sender: Sender,
+    _place: OwnedSemaphorePermit,
 }
 
 /// The body of an answer.
@@ -54,24 +62,33 @@ type Outgoing = Request<Forwarded<()>>;
 
 /// What offering a request to one replica came to.
 enum Offer {
-    Answered(Response<Incoming>, Sender),
+    Answered(Response<Incoming>, Exchange),
     /// Nothing of the request was taken; here it is again.
     NotBegun(Outgoing, ConnectError),
     /// It was begun, and no answer will come. `reused`: perhaps only because an old connection had ended.
-    Lost { reused: bool, error: ProxyError },
+    Lost {
+        reused: bool,
+        error: ProxyError,
+    },
 }
 
 impl Proxy {
     /// Whether requests for this path go to replicas.
     pub fn routes(&self, path: &str) -> bool {
         self.config.paths.iter().any(|route| match route.strip_suffix("/*") {
-            Some(stem) => path.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Some(stem) => {
+                path.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
             None => route == path,
         })
     }
 
     /// Forwards one request of `client` and returns the head of the answer, with its body still to come.
-    pub async fn forward(&self, request: Request<Incoming>, client: IpAddr) -> Result<Response<AnswerBody>, ProxyError> {
+    pub async fn forward(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> Result<Response<AnswerBody>, ProxyError> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let found = key::of(&self.config.key, &head, client);
@@ -81,7 +98,8 @@ impl Proxy {
         let repeatable = bodyless && head.method.is_idempotent();
         let head = outgoing_head(head, client);
         let spare = repeatable.then(|| head.clone());
-        let body = if bodyless { Forwarded::none() } else { Forwarded::new(body, self.config.idle_timeout, ()) };
+        let body =
+            if bodyless { Forwarded::none() } else { Forwarded::new(body, self.config.idle_timeout, ()) };
         let mut request = Request::from_parts(head, body);
 
         let mut candidates = snapshot.candidates(slot);
@@ -90,9 +108,9 @@ impl Proxy {
         loop {
             let flight = candidate.enter();
             let error = match self.offer(candidate, request).await {
-                Offer::Answered(response, sender) => {
+                Offer::Answered(response, exchange) => {
                     candidate.metrics.answered(response.status(), started.elapsed());
-                    return Ok(self.answer(response, Answering { flight, sender }));
+                    return Ok(self.answer(response, Answering { flight, exchange }));
                 }
                 Offer::NotBegun(same, error) => {
                     if matches!(error, ConnectError::Refused) {
@@ -102,7 +120,8 @@ impl Proxy {
                     ProxyError::Unreachable(error)
                 }
                 Offer::Lost { reused, error } => {
-                    let Some(spare) = spare.clone().filter(|_| !matches!(error, ProxyError::Timeout(_))) else {
+                    let Some(spare) = spare.clone().filter(|_| !matches!(error, ProxyError::Timeout(_)))
+                    else {
                         return Err(error);
                     };
                     request = Request::from_parts(spare, Forwarded::none());
@@ -126,7 +145,26 @@ impl Proxy {
         }
     }
 
+    /// A free place among the replica's connections, waited for in order of coming.
+    async fn place(&self, upstream: &Upstream) -> Result<OwnedSemaphorePermit, ConnectError> {
+        if let Ok(place) = upstream.places.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        let patience = self.config.first_byte_timeout;
+        tokio::select! {
+            place = tokio::time::timeout(patience, upstream.places.clone().acquire_owned()) => match place {
+                Ok(place) => place.map_err(|_| ConnectError::Gone),
+                Err(_) => Err(ConnectError::Timeout(patience)),
+            },
+            () = upstream.gone.cancelled() => Err(ConnectError::Gone),
+        }
+    }
+
     async fn offer(&self, upstream: &Upstream, mut request: Outgoing) -> Offer {
+        let place = match self.place(upstream).await {
+            Ok(place) => place,
+            Err(error) => return Offer::NotBegun(request, error),
+        };
         loop {
             let (mut sender, reused) = match upstream.pool.take() {
                 Some(sender) => (sender, true),
@@ -147,11 +185,13 @@ impl Proxy {
                 () = upstream.gone.cancelled() => return Offer::Lost { reused: false, error: ProxyError::Died },
             };
             match sent {
-                Ok(Ok(response)) => return Offer::Answered(response, sender),
+                Ok(Ok(response)) => return Offer::Answered(response, Exchange { sender, _place: place }),
                 Ok(Err(mut failed)) => match failed.take_message() {
                     Some(same) if reused => request = same,
                     Some(same) => return Offer::NotBegun(same, ConnectError::Handshake(failed.into_error())),
-                    None => return Offer::Lost { reused, error: ProxyError::Lost(Some(failed.into_error())) },
+                    None => {
+                        return Offer::Lost { reused, error: ProxyError::Lost(Some(failed.into_error())) };
+                    }
                 },
                 Err(_) => return Offer::Lost { reused, error: ProxyError::Timeout(patience) },
             }

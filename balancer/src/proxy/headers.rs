@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderMap, Version};
 
 /// Which replica answered.
@@ -71,7 +73,9 @@ pub fn add_via(headers: &mut HeaderMap, version: Version) {
 
 /// Whether a request says that it came through another proxy.
 pub fn came_through_a_proxy(headers: &HeaderMap) -> bool {
-    [FORWARDED, X_FORWARDED_FOR, VIA, HeaderName::from_static("x-real-ip")].iter().any(|name| headers.contains_key(name))
+    [FORWARDED, X_FORWARDED_FOR, VIA, HeaderName::from_static("x-real-ip")]
+        .iter()
+        .any(|name| headers.contains_key(name))
 }
 
 fn is_quotable(host: &str) -> bool {
@@ -85,7 +89,6 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, item: &str) {
         headers.insert(name, value);
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_replica_learns_who_asked() {
-        let mut headers = map(&[("host", "shop.example"), ("x-forwarded-for", "10.1.1.1"), ("x-forwarded-proto", "https")]);
+        let mut headers =
+            map(&[("host", "shop.example"), ("x-forwarded-for", "10.1.1.1"), ("x-forwarded-proto", "https")]);
         add_forwarded(&mut headers, "::ffff:192.0.2.7".parse().unwrap(), Version::HTTP_11);
         assert_eq!(headers["forwarded"], "for=192.0.2.7;host=\"shop.example\";proto=http");
         assert_eq!(headers["x-forwarded-for"], "10.1.1.1, 192.0.2.7");

@@ -59,6 +59,19 @@ impl KeySource {
     }
 }
 
+impl std::fmt::Display for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Random => f.write_str("random"),
+            Self::Path => f.write_str("path"),
+            Self::Client => f.write_str("client"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+        }
+    }
+}
+
 /// A key that was found, or drawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {

@@ -28,9 +28,12 @@ pub enum ConnectError {
     /// Nobody listens there.
     #[error("connection refused")]
     Refused,
-    /// No accept in time.
+    /// No accept, or no free connection, in time.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
+    /// The replica was given up meanwhile.
+    #[error("the replica died")]
+    Gone,
     /// Another failure of the network.
     #[error("no connection")]
     Io(#[source] io::Error),
@@ -96,7 +99,9 @@ impl Pool {
 pub async fn connect(address: SocketAddr, within: Duration) -> Result<Sender, ConnectError> {
     let stream = match timeout(within, TcpStream::connect(address)).await {
         Err(_) => return Err(ConnectError::Timeout(within)),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(ConnectError::Refused),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(ConnectError::Refused);
+        }
         Ok(Err(error)) => return Err(ConnectError::Io(error)),
         Ok(Ok(stream)) => stream,
     };

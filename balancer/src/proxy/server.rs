@@ -41,7 +41,9 @@ impl Front {
         let places = Arc::new(Semaphore::new(self.proxy.config.max_connections));
         let connections = GracefulShutdown::new();
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.proxy.config.idle_timeout).pipeline_flush(true);
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.proxy.config.idle_timeout)
+            .pipeline_flush(true);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let accepted = async {
@@ -79,8 +81,10 @@ impl Front {
         &self,
         stream: &TcpStream,
         peer: SocketAddr,
-    ) -> Option<impl hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send> + use<>>
-    {
+    ) -> Option<
+        impl hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send>
+        + use<>,
+    > {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "a client was gone before its first request");
             return None;

@@ -6,12 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::pool::Pool;
 use crate::fleet::state::Instance;
 use crate::metrics::ReplicaMetrics;
+
+/// What holds for every replica.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamLimits {
+    /// Connections to one replica.
+    pub connections: usize,
+    /// How long an idle one is kept.
+    pub idle_timeout: Duration,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -24,6 +33,8 @@ pub struct Upstream {
     pub header: HeaderValue,
     /// Kept-alive connections to it.
     pub pool: Pool,
+    /// Places for requests: as many as it may have connections.
+    pub places: Arc<Semaphore>,
     /// What is counted about it.
     pub metrics: ReplicaMetrics,
     /// Cancelled when it is given up: whoever waits for an answer waits no more.
@@ -34,13 +45,19 @@ pub struct Upstream {
 
 impl Upstream {
     /// A replica that listens at `address`.
-    pub fn new(instance: Instance, address: SocketAddr, idle_timeout: Duration, metrics: ReplicaMetrics) -> Self {
+    pub fn new(
+        instance: Instance,
+        address: SocketAddr,
+        limits: UpstreamLimits,
+        metrics: ReplicaMetrics,
+    ) -> Self {
         let header = HeaderValue::from_str(&instance.name).expect("a DNS label is a header value");
         Self {
             instance,
             address,
             header,
-            pool: Pool::new(idle_timeout),
+            pool: Pool::new(limits.idle_timeout),
+            places: Arc::new(Semaphore::new(limits.connections)),
             metrics,
             gone: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),

@@ -214,7 +214,7 @@ impl Lines {
             .collect();
         let (width, height) = size_of(sheet);
         let wanted: Vec<f64> = ends.iter().map(|(_, (_, at))| *at).collect();
-        let placed = spread(&wanted, 17.0, room.top, height - room.bottom - 8.0);
+        let placed = spread(&wanted, 18.0, room.top, height - room.bottom - 8.0);
         let left = width - room.right + 22.0;
         each(ends.iter().zip(placed), |((series, (end_x, end_y)), level)| {
             let leader = vec![(px(end_x + 8.0), px(*end_y)), (px(left - 4.0), px(level))];

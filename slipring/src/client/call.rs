@@ -48,11 +48,19 @@ impl Call {
     }
 
     pub(crate) fn add(n: u64, hostnames: &[String]) -> Self {
-        Self { method: Method::POST, path: "/add".into(), body: Some(json!({ "n": n, "hostnames": hostnames })) }
+        Self {
+            method: Method::POST,
+            path: "/add".into(),
+            body: Some(json!({ "n": n, "hostnames": hostnames })),
+        }
     }
 
     pub(crate) fn remove(n: u64, hostnames: &[String]) -> Self {
-        Self { method: Method::DELETE, path: "/rm".into(), body: Some(json!({ "n": n, "hostnames": hostnames })) }
+        Self {
+            method: Method::DELETE,
+            path: "/rm".into(),
+            body: Some(json!({ "n": n, "hostnames": hostnames })),
+        }
     }
 
     pub(crate) fn get(path: &str) -> Self {
@@ -114,7 +122,8 @@ impl Balancer {
 
     async fn exchange(&self, call: &Call) -> Result<Answer, CallError> {
         let broken = |error| CallError::Broken(self.url.clone(), error);
-        let mut request = Request::builder().method(&call.method).uri(&call.path).header(HOST, &self.authority);
+        let mut request =
+            Request::builder().method(&call.method).uri(&call.path).header(HOST, &self.authority);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -124,7 +133,8 @@ impl Balancer {
         }
         let request = request.body(Full::new(Bytes::from(body)));
         let request = request.map_err(|error| CallError::Request(call.path.clone(), error))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection ended early");
@@ -132,7 +142,8 @@ impl Balancer {
         });
         let answer = sender.send_request(request).await.map_err(broken)?;
         let status = answer.status();
-        let replica = answer.headers().get("x-slipring-replica").and_then(|name| name.to_str().ok()).map(str::to_owned);
+        let replica =
+            answer.headers().get("x-slipring-replica").and_then(|name| name.to_str().ok()).map(str::to_owned);
         let body = Limited::new(answer.into_body(), LARGEST_BODY).collect().await;
         let body = body.map_err(|error| CallError::Body(self.url.clone(), error))?.to_bytes();
         Ok(Answer { status, replica, body: String::from_utf8_lossy(&body).into_owned() })

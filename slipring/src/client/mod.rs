@@ -38,20 +38,12 @@ enum Command {
     /// List the replicas.
     Rep,
     /// Add N replicas, with these names and random ones.
-    Add {
-        n: u64,
-        names: Vec<String>,
-    },
+    Add { n: u64, names: Vec<String> },
     /// Remove N replicas: these, and the rest at random.
     #[command(alias = "del")]
-    Rm {
-        n: u64,
-        names: Vec<String>,
-    },
+    Rm { n: u64, names: Vec<String> },
     /// Ask a path of a replica.
-    Get {
-        path: String,
-    },
+    Get { path: String },
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {

@@ -29,7 +29,9 @@ impl Core {
                 Phase::Queued { at } if at <= now => Some((at, m.instance.id)),
                 _ => None,
             })
-            .filter(|(_, id)| !self.leaving.values().any(|l| l.instance.name == self.members[id].instance.name))
+            .filter(|(_, id)| {
+                !self.leaving.values().any(|l| l.instance.name == self.members[id].instance.name)
+            })
             .collect();
         due.sort_unstable();
         let places = self.settings.task_batch.saturating_sub(self.spawning());

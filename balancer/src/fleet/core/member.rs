@@ -86,7 +86,9 @@ impl Member {
     /// As the outside sees it; `epoch_ms` is the wall clock at time zero.
     pub(super) fn view(&self, epoch_ms: u64) -> ReplicaView {
         let respawn_at = match self.phase {
-            Phase::Queued { at } if self.state() == State::Respawning => Some(epoch_ms + at.as_millis() as u64),
+            Phase::Queued { at } if self.state() == State::Respawning => {
+                Some(epoch_ms + at.as_millis() as u64)
+            }
             _ => None,
         };
         ReplicaView {

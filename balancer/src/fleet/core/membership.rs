@@ -94,9 +94,13 @@ impl Core {
     /// Lets the newcomers of an addition join once all of them were launched.
     pub(super) fn join_if_complete(&mut self, id: ReplicaId) {
         let launched = |id: &ReplicaId| {
-            self.members.get(id).is_some_and(|m| !matches!(m.phase, Phase::Queued { .. } | Phase::Spawning { .. }))
+            self.members
+                .get(id)
+                .is_some_and(|m| !matches!(m.phase, Phase::Queued { .. } | Phase::Spawning { .. }))
         };
-        let complete = |addition: &&mut Addition| !addition.joined && addition.members.contains(&id) && addition.members.iter().all(launched);
+        let complete = |addition: &&mut Addition| {
+            !addition.joined && addition.members.contains(&id) && addition.members.iter().all(launched)
+        };
         let Some(addition) = self.additions.iter_mut().find(complete) else { return };
         addition.joined = true;
         let members = addition.members.clone();
@@ -133,7 +137,9 @@ impl Core {
     /// Answers every addition whose members have settled, or whose time is over.
     pub(super) fn answer_additions(&mut self, now: Duration) {
         let settled = |id: &ReplicaId| {
-            self.members.get(id).is_none_or(|m| matches!(m.phase, Phase::Live | Phase::Suspect | Phase::Removing) || m.restarts > 0)
+            self.members.get(id).is_none_or(|m| {
+                matches!(m.phase, Phase::Live | Phase::Suspect | Phase::Removing) || m.restarts > 0
+            })
         };
         let (ended, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.additions)
             .into_iter()

@@ -234,7 +234,11 @@ impl Core {
 
     /// Members in the order in which they joined.
     pub fn names(&self) -> Vec<String> {
-        self.order.iter().filter_map(|id| self.members.get(id)).map(|member| member.instance.name.clone()).collect()
+        self.order
+            .iter()
+            .filter_map(|id| self.members.get(id))
+            .map(|member| member.instance.name.clone())
+            .collect()
     }
 
     /// The ring.
@@ -244,7 +248,10 @@ impl Core {
 
     /// Members in the order in which they joined, each with its instance.
     pub fn members(&self) -> impl Iterator<Item = (&Instance, State, Option<&Running>)> {
-        self.order.iter().filter_map(|id| self.members.get(id)).map(|m| (&m.instance, m.state(), m.running.as_ref()))
+        self.order
+            .iter()
+            .filter_map(|id| self.members.get(id))
+            .map(|m| (&m.instance, m.state(), m.running.as_ref()))
     }
 
     /// Everything there is to see: members, those about to join, those leaving.
@@ -252,7 +259,11 @@ impl Core {
         let epoch_ms = self.settings.unix_ms;
         let joining = self.members.values().filter(|member| !member.joined);
         let joined = self.order.iter().filter_map(|id| self.members.get(id));
-        joined.chain(joining).map(|member| member.view(epoch_ms)).chain(self.leaving.values().map(Leaving::view)).collect()
+        joined
+            .chain(joining)
+            .map(|member| member.view(epoch_ms))
+            .chain(self.leaving.values().map(Leaving::view))
+            .collect()
     }
 
     /// What must survive a restart.
@@ -266,7 +277,10 @@ impl Core {
 
     /// After [`Event::Shutdown`]: nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.leaving.is_empty() && self.stops.is_empty() && self.stopping.is_empty()
+        self.members.is_empty()
+            && self.leaving.is_empty()
+            && self.stops.is_empty()
+            && self.stopping.is_empty()
     }
 
     fn incarnate(&mut self, id: ReplicaId, name: String) -> Instance {
@@ -277,7 +291,9 @@ impl Core {
 
     /// The member that `instance` is the present life of.
     fn current(&mut self, instance: &Instance) -> Option<&mut Member> {
-        self.members.get_mut(&instance.id).filter(|member| member.instance.incarnation == instance.incarnation)
+        self.members
+            .get_mut(&instance.id)
+            .filter(|member| member.instance.incarnation == instance.incarnation)
     }
 
     fn tell(&mut self, news: News) {
@@ -303,7 +319,10 @@ impl Core {
         assert_eq!(on_ring, order, "the ring holds just the members that joined");
         let names: BTreeSet<_> = self.members.values().map(|m| &m.instance.name).collect();
         assert_eq!(names.len(), self.members.len(), "no two members share a name");
-        assert!(self.members.iter().all(|(id, m)| *id == m.instance.id), "members are kept under their identity");
+        assert!(
+            self.members.iter().all(|(id, m)| *id == m.instance.id),
+            "members are kept under their identity"
+        );
         assert!(self.spawning() <= self.settings.task_batch, "spawns keep to their batch");
         assert!(self.stopping.len() <= self.settings.task_batch, "stops keep to their batch");
         assert!(self.probing() <= self.settings.request_batch, "heartbeats keep to their batch");

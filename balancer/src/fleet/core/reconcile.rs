@@ -7,7 +7,8 @@ use super::{Core, Found, News};
 impl Core {
     /// Compares what ran at time `asked` with what should.
     pub(super) fn observed(&mut self, asked: Duration, found: Vec<Found>, now: Duration) {
-        let runs = |incarnation| found.iter().any(|f| f.instance.incarnation == incarnation && f.running.is_some());
+        let runs =
+            |incarnation| found.iter().any(|f| f.instance.incarnation == incarnation && f.running.is_some());
         let vanished: Vec<_> = self
             .members
             .values()

@@ -6,18 +6,20 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage, HostConfig,
-    NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage,
+    HostConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    WaitContainerOptions,
 };
-use bollard::Docker;
 use futures_util::StreamExt;
 use slipring_hashing::ReplicaId;
 
@@ -36,6 +38,26 @@ const ENGINE_TIMEOUT: u64 = 30;
 /// Before the event stream is opened again.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
 
+/// Builds `slipring:<version>` from this executable, unless it is there, and says its name.
+///
+/// # Errors
+/// When no engine answers, or the image cannot be built.
+pub async fn build_own_image(socket: PathBuf) -> Result<String, RuntimeError> {
+    let docker = connect(&socket).await?;
+    let image = own_image();
+    ensure_own(&docker, &image).await?;
+    Ok(image)
+}
+
+async fn connect(socket: &Path) -> Result<Docker, RuntimeError> {
+    let no_engine = |source| RuntimeError::NoEngine { socket: socket.to_owned(), source: Box::new(source) };
+    Docker::connect_with_socket(&socket.to_string_lossy(), ENGINE_TIMEOUT, bollard::API_DEFAULT_VERSION)
+        .map_err(no_engine)?
+        .negotiate_version()
+        .await
+        .map_err(no_engine)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct DockerRuntime {
@@ -50,14 +72,7 @@ impl DockerRuntime {
     /// # Errors
     /// When no engine answers.
     pub async fn connect(config: DockerConfig, exits: Exits) -> Result<Self, RuntimeError> {
-        let no_engine =
-            |source| RuntimeError::NoEngine { socket: config.socket.clone(), source: Box::new(source) };
-        let socket = config.socket.to_string_lossy();
-        let docker = Docker::connect_with_socket(&socket, ENGINE_TIMEOUT, bollard::API_DEFAULT_VERSION)
-            .map_err(no_engine)?
-            .negotiate_version()
-            .await
-            .map_err(no_engine)?;
+        let docker = connect(&config.socket).await?;
         tokio::spawn(report_ends(docker.clone(), config.fleet.clone(), exits));
         let image = config.image.clone().unwrap_or_else(own_image);
         Ok(Self { docker, config, image })
@@ -66,7 +81,9 @@ impl DockerRuntime {
     /// Whether an engine answers at the configured socket.
     pub async fn answers(config: &DockerConfig) -> bool {
         let socket = config.socket.to_string_lossy();
-        let Ok(docker) = Docker::connect_with_socket(&socket, 2, bollard::API_DEFAULT_VERSION) else { return false };
+        let Ok(docker) = Docker::connect_with_socket(&socket, 2, bollard::API_DEFAULT_VERSION) else {
+            return false;
+        };
         matches!(tokio::time::timeout(Duration::from_secs(2), docker.ping()).await, Ok(Ok(_)))
     }
 
@@ -97,13 +114,16 @@ impl DockerRuntime {
         let container = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let request = NetworkConnectRequest { container, endpoint_config: None };
         match self.docker.connect_network(&self.config.network, request).await {
-            Ok(()) => tracing::info!(network = self.config.network, "the balancer's container joined the network"),
+            Ok(()) => {
+                tracing::info!(network = self.config.network, "the balancer's container joined the network");
+            }
             Err(error) => tracing::debug!(%error, "the balancer's container is on the network already"),
         }
     }
 
     fn body(&self, instance: &Instance) -> ContainerCreateBody {
-        let endpoint = EndpointSettings { aliases: Some(vec![instance.name.clone()]), ..EndpointSettings::default() };
+        let endpoint =
+            EndpointSettings { aliases: Some(vec![instance.name.clone()]), ..EndpointSettings::default() };
         let labels = [
             (FLEET, self.config.fleet.clone()),
             (NAME, instance.name.clone()),
@@ -118,7 +138,10 @@ impl DockerRuntime {
             env: Some(vec![format!("SERVER_ID={}", instance.id.number()), format!("PORT={port}")]),
             cmd: own.then(|| vec!["server".into(), "--listen".into(), format!("0.0.0.0:{port}")]),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-            host_config: Some(HostConfig { network_mode: Some(self.config.network.clone()), ..HostConfig::default() }),
+            host_config: Some(HostConfig {
+                network_mode: Some(self.config.network.clone()),
+                ..HostConfig::default()
+            }),
             networking_config: Some(NetworkingConfig {
                 endpoints_config: Some([(self.config.network.clone(), endpoint)].into()),
             }),
@@ -151,7 +174,9 @@ impl DockerRuntime {
         }
         match self.docker.inspect_image(&self.image).await {
             Ok(_) => Ok(()),
-            Err(error) if status(&error) == Some(404) => Err(RuntimeError::NoImage { image: self.image.clone() }),
+            Err(error) if status(&error) == Some(404) => {
+                Err(RuntimeError::NoImage { image: self.image.clone() })
+            }
             Err(error) => Err(engine(&format!("look at image {}", self.image), error)),
         }
     }
@@ -212,7 +237,10 @@ impl DockerRuntime {
         let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
         let endpoint = networks.and_then(|networks| networks.get(&self.config.network));
         let address = endpoint.and_then(|endpoint| address(endpoint, self.config.port));
-        let up = matches!(container.state, Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED));
+        let up = matches!(
+            container.state,
+            Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
+        );
         let handle = Handle::Container(short(container.id.as_deref()?));
         Some(Found { instance, running: address.filter(|_| up).map(|address| Running { address, handle }) })
     }
@@ -247,7 +275,8 @@ impl Runtime for DockerRuntime {
                 .await
                 .map_err(|error| engine(&format!("start container {}", instance.name), error))?;
             let inspected = self.docker.inspect_container(&container, None::<InspectContainerOptions>).await;
-            let inspected = inspected.map_err(|error| engine(&format!("look at container {}", instance.name), error))?;
+            let inspected =
+                inspected.map_err(|error| engine(&format!("look at container {}", instance.name), error))?;
             let networks = inspected.network_settings.and_then(|settings| settings.networks);
             let endpoint = networks.and_then(|mut networks| networks.remove(&self.config.network));
             let address = endpoint.and_then(|endpoint| address(&endpoint, self.config.port));
@@ -274,7 +303,8 @@ impl Runtime for DockerRuntime {
                 let polite = KillContainerOptionsBuilder::new().signal("SIGINT").build();
                 match self.docker.kill_container(&id, Some(polite)).await {
                     Ok(()) => {
-                        let mut end = std::pin::pin!(self.docker.wait_container(&id, None::<WaitContainerOptions>));
+                        let mut end =
+                            std::pin::pin!(self.docker.wait_container(&id, None::<WaitContainerOptions>));
                         if tokio::time::timeout(grace, end.next()).await.is_err() {
                             tracing::info!(name = instance.name, "it did not end by itself and is killed");
                         }

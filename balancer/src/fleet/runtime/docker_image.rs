@@ -23,12 +23,16 @@ pub(super) async fn ensure_own(docker: &Docker, image: &str) -> Result<(), Runti
     if !cfg!(target_feature = "crt-static") {
         return Err(RuntimeError::NotStatic);
     }
-    let executable = tokio::fs::read("/proc/self/exe")
-        .await
-        .map_err(|source| RuntimeError::Unreadable { what: "this executable (/proc/self/exe)".into(), source })?;
+    let executable = tokio::fs::read("/proc/self/exe").await.map_err(|source| RuntimeError::Unreadable {
+        what: "this executable (/proc/self/exe)".into(),
+        source,
+    })?;
     let digest: String = Sha256::digest(&executable).iter().map(|byte| format!("{byte:02x}")).collect();
     if let Ok(present) = docker.inspect_image(image).await {
-        let label = present.config.and_then(|config| config.labels).and_then(|mut labels| labels.remove(DIGEST_LABEL));
+        let label = present
+            .config
+            .and_then(|config| config.labels)
+            .and_then(|mut labels| labels.remove(DIGEST_LABEL));
         if label.as_deref() == Some(&digest) {
             return Ok(());
         }
@@ -57,7 +61,9 @@ pub(super) async fn ensure_own(docker: &Docker, image: &str) -> Result<(), Runti
 
 fn build_context(executable: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::with_capacity(executable.len() + 4096));
-    for (name, content, mode) in [("Dockerfile", DOCKERFILE.as_bytes(), 0o644), ("slipring", executable, 0o755)] {
+    for (name, content, mode) in
+        [("Dockerfile", DOCKERFILE.as_bytes(), 0o644), ("slipring", executable, 0o755)]
+    {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(mode);

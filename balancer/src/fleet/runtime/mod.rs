@@ -36,7 +36,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Starts an instance.
     fn spawn(&self, instance: &Instance) -> impl Future<Output = Result<Running, RuntimeError>> + Send;
     /// Asks it to end, kills it after `grace` (zero: at once), removes what is left.
-    fn stop(&self, instance: &Instance, grace: Duration) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+    fn stop(
+        &self,
+        instance: &Instance,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
     /// All instances of this fleet, running or not.
     fn list(&self) -> impl Future<Output = Result<Vec<Found>, RuntimeError>> + Send;
 }
@@ -96,37 +100,53 @@ impl From<RuntimeError> for SpawnFailure {
 #[non_exhaustive]
 pub enum RuntimeError {
     /// No program could be started.
-    #[error("{program} cannot be started: check that it exists, is executable, and that processes and memory are left")]
+    #[error(
+        "{program} cannot be started: check that it exists, is executable, and that processes and memory are left"
+    )]
     Exec { program: String, source: std::io::Error },
     /// A process ended before it said where it listens.
     #[error("{name} ended before it listened ({status}): its own messages are in the balancer's log")]
     EndedEarly { name: String, status: String },
     /// A process did not say in time where it listens.
-    #[error("{name} did not say within {within:?} where it listens: raise fleet.start_timeout, or see its messages")]
+    #[error(
+        "{name} did not say within {within:?} where it listens: raise fleet.start_timeout, or see its messages"
+    )]
     Silent { name: String, within: Duration },
     /// A signal had no effect.
-    #[error("{name} (process {pid}) is still there after SIGKILL: it hangs in the kernel, see /proc/{pid}/stack")]
+    #[error(
+        "{name} (process {pid}) is still there after SIGKILL: it hangs in the kernel, see /proc/{pid}/stack"
+    )]
     Unkillable { name: String, pid: u32 },
     /// The engine does not answer.
     #[error("no Docker engine answers at {socket}: start it, set docker.socket, or use fleet.runtime = \"process\"", socket = socket.display())]
     NoEngine { socket: PathBuf, source: Box<bollard::errors::Error> },
     /// The image is not there and is not ours to build.
-    #[error("there is no image {image}: build or load it on this engine, or leave docker.image empty for Slipring's own")]
+    #[error(
+        "there is no image {image}: build or load it on this engine, or leave docker.image empty for Slipring's own"
+    )]
     NoImage { image: String },
     /// Our own image cannot be built from an executable that needs shared libraries.
-    #[error("this executable is linked dynamically and cannot be an image by itself: build it with `make image`, or set docker.image")]
+    #[error(
+        "this executable is linked dynamically and cannot be an image by itself: build it with `make image`, or set docker.image"
+    )]
     NotStatic,
     /// The image could not be built.
     #[error("the image {image} could not be built: {message}")]
     Build { image: String, message: String },
     /// Somebody else's container has the name.
-    #[error("the name '{name}' belongs to a container that is not this balancer's: `docker rm -f {name}`, or choose another name")]
+    #[error(
+        "the name '{name}' belongs to a container that is not this balancer's: `docker rm -f {name}`, or choose another name"
+    )]
     Foreign { name: String },
     /// No space.
-    #[error("the Docker engine's disk is full ({message}): free some space, for example with `docker system prune`")]
+    #[error(
+        "the Docker engine's disk is full ({message}): free some space, for example with `docker system prune`"
+    )]
     DiskFull { message: String },
     /// A container without an address.
-    #[error("container {name} has no address on network {network}: it ended at once (`docker logs {name}`), or the network was changed")]
+    #[error(
+        "container {name} has no address on network {network}: it ended at once (`docker logs {name}`), or the network was changed"
+    )]
     NoAddress { name: String, network: String },
     /// Anything else that the engine refuses.
     #[error("the Docker engine could not {doing}")]

@@ -118,15 +118,20 @@ impl Runtime for ProcessRuntime {
                 Ok(Some(address)) => address,
                 Ok(None) => {
                     let ended = tokio::time::timeout(KILL_TIMEOUT, child.wait()).await;
-                    let status = ended.ok().and_then(Result::ok).map_or("it is still there".into(), |s| s.to_string());
+                    let status =
+                        ended.ok().and_then(Result::ok).map_or("it is still there".into(), |s| s.to_string());
                     return Err(RuntimeError::EndedEarly { name: instance.name.clone(), status });
                 }
                 Err(_) => {
-                    return Err(RuntimeError::Silent { name: instance.name.clone(), within: self.start_timeout });
+                    return Err(RuntimeError::Silent {
+                        name: instance.name.clone(),
+                        within: self.start_timeout,
+                    });
                 }
             },
         };
-        let ended_early = || RuntimeError::EndedEarly { name: instance.name.clone(), status: "at once".into() };
+        let ended_early =
+            || RuntimeError::EndedEarly { name: instance.name.clone(), status: "at once".into() };
         let pid_number = child.id().ok_or_else(ended_early)?;
         let pid = i32::try_from(pid_number).ok().and_then(Pid::from_raw).ok_or_else(ended_early)?;
         let running = Running { address, handle: Handle::Pid(pid_number) };
@@ -135,7 +140,8 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn stop(&self, instance: &Instance, grace: Duration) -> Result<(), RuntimeError> {
-        let Some((pid, mut gone)) = self.children.get(&instance.incarnation).map(|p| (p.pid, p.gone.clone())) else {
+        let Some((pid, mut gone)) = self.children.get(&instance.incarnation).map(|p| (p.pid, p.gone.clone()))
+        else {
             return Ok(());
         };
         for (signal, patience) in [(Signal::INT, grace), (Signal::KILL, KILL_TIMEOUT)] {

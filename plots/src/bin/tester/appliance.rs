@@ -18,6 +18,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -70,13 +71,15 @@ impl Appliance {
         Ok(Appliance { child, url, admin_url, _folder: folder })
     }
 
-    /// Stops it politely, and after a while impolitely.
-    pub(crate) async fn stop(mut self) {
+    /// Stops it politely; impolitely after a while, or when the user insists.
+    pub(crate) async fn stop(mut self, interrupt: &Interrupt) {
         // A child that has been waited for has no id any more, and its number may be somebody else's.
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-        if asked && timeout(STOP_WITHIN, self.child.wait()).await.is_ok() {
-            return;
+        if pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok()) {
+            let gone = timeout(STOP_WITHIN, self.child.wait());
+            if tokio::select! { gone = gone => gone.is_ok(), () = interrupt.repeated() => false } {
+                return;
+            }
         }
         if let Err(error) = self.child.kill().await {
             eprintln!("tester: the balancer could not be stopped: {error}");

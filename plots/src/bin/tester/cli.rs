@@ -21,7 +21,7 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    pub(crate) fn command(self) -> Command {
+    pub(crate) fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Distribute(self.distribute))
     }
 }
@@ -181,7 +181,7 @@ mod tests {
     fn no_command_is_distribute() {
         let cli =
             Cli::parse_from(["tester", "--requests", "7", "--placement", "given", "--placement", "maglev"]);
-        let Command::Distribute(args) = cli.command() else { panic!("another command") };
+        let Command::Distribute(args) = cli.into_command() else { panic!("another command") };
         assert_eq!(args.requests, 7);
         assert_eq!(args.placement, [PlacementName::Given, PlacementName::Maglev]);
     }

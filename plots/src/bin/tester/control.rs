@@ -61,7 +61,7 @@ impl Control {
 
     /// The names of the replicas on the ring, in order of insertion.
     pub(crate) async fn names(&self) -> Result<Vec<String>, Error> {
-        membership(checked("GET /rep", self.main.call(Method::GET, "/rep", None).await)?)
+        membership(&checked("GET /rep", self.main.call(Method::GET, "/rep", None).await)?)
     }
 
     /// Brings the balancer to `n` replicas: the last ones go, or `Server-…` join; returns their names.
@@ -95,12 +95,12 @@ impl Control {
 
     async fn add(&self, names: &[String]) -> Result<Vec<String>, Error> {
         let body = json!({ "n": names.len(), "hostnames": names });
-        membership(checked("POST /add", self.main.call(Method::POST, "/add", Some(&body)).await)?)
+        membership(&checked("POST /add", self.main.call(Method::POST, "/add", Some(&body)).await)?)
     }
 
     async fn remove(&self, names: &[String]) -> Result<Vec<String>, Error> {
         let body = json!({ "n": names.len(), "hostnames": names });
-        membership(checked("DELETE /rm", self.main.call(Method::DELETE, "/rm", Some(&body)).await)?)
+        membership(&checked("DELETE /rm", self.main.call(Method::DELETE, "/rm", Some(&body)).await)?)
     }
 
     /// The replicas with their identities and states; `None` without an admin port.
@@ -142,8 +142,8 @@ impl Control {
     }
 }
 
-fn membership(answer: Answer) -> Result<Vec<String>, Error> {
-    Ok(parsed::<Membership>("the balancer", &answer)?.message.replicas)
+fn membership(answer: &Answer) -> Result<Vec<String>, Error> {
+    Ok(parsed::<Membership>("the balancer", answer)?.message.replicas)
 }
 
 fn checked(

@@ -60,7 +60,7 @@ async fn own(
         Ok(runs)
     });
     let runs = runs.await;
-    appliance.stop().await;
+    appliance.stop(interrupt).await;
     runs
 }
 
@@ -82,7 +82,7 @@ async fn running(args: &DistributeArgs, url: &str, interrupt: &Interrupt) -> Res
         Ok(runs)
     });
     let runs = runs.await;
-    let restored = bench.control.restore(&before).await;
+    let restored = interrupt.unless_repeated(bench.control.restore(&before)).await;
     runs.and_then(|runs| restored.map(|()| runs))
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn measure(args: &FailureArgs, interrupt: &Interrupt) -> Result
     let start = Appliance::start(args.target.slipring.as_deref(), args.placement, args.replicas);
     let appliance = interrupt.or(start).await?;
     let measured = interrupt.or(run(args, &plan, &appliance.url, &appliance.admin_url)).await;
-    appliance.stop().await;
+    appliance.stop(interrupt).await;
     measured
 }
 
@@ -53,14 +53,18 @@ async fn run(args: &FailureArgs, plan: &Plan, url: &str, admin_url: &str) -> Res
     let bar = progress::bar(plan.requests(), format!("{} dies", victim.name));
     let mut requests = Vec::new();
     let start = Instant::now();
-    let load = open::run(plan, start, send, |sample| {
-        requests.push((sample.n, request(sample)));
-        bar.inc(1);
-    });
+    let load = async {
+        open::run(plan, start, send, |sample| {
+            requests.push((sample.n, request(sample)));
+            bar.inc(1);
+        })
+        .await;
+        Ok(())
+    };
     let kill_at = start + args.seconds / 3;
     let patience = args.seconds + args.target.timeout;
-    let ((), death) = tokio::join!(load, kill(&control, &victim, start, kill_at, patience));
-    let (killed_at, fleet_complete_at) = death?;
+    let death = kill(&control, &victim, start, kill_at, patience);
+    let ((), (killed_at, fleet_complete_at)) = tokio::try_join!(load, death)?;
     bar.finish_and_clear();
 
     requests.sort_by_key(|(n, _)| *n);
@@ -153,7 +157,7 @@ pub(crate) fn print(run: &FailureRun) {
     }
     match run.fleet_complete_at {
         Some(at) => {
-            println!("the balancer called the fleet complete {:.0} ms after the kill", at - run.killed_at)
+            println!("the balancer called the fleet complete {:.0} ms after the kill", at - run.killed_at);
         }
         None => println!("the balancer never called the fleet complete again"),
     }

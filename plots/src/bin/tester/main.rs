@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(Error::Runtime)
-        .and_then(|runtime| runtime.block_on(run(cli.command())));
+        .and_then(|runtime| runtime.block_on(run(cli.into_command())));
     match outcome {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(1),

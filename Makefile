@@ -1,0 +1,87 @@
+# Every recipe that people and CI use. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := start
+
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+OUT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)
+SLIPRING := $(OUT)/release/slipring
+TESTER := $(OUT)/release/tester
+RUN := .slipring
+URL := $(or $(SLIPRING_URL),http://127.0.0.1:5000)
+DENY := $(shell command -v cargo-deny)
+
+.PHONY: start build docker stop test verify fix plots bench image help
+
+start: build ## build, start the balancer with its replicas, and say what to try next
+	@mkdir -p $(RUN)
+	@if [ -s $(RUN)/pid ] && [ "$$(cat /proc/$$(cat $(RUN)/pid)/comm 2>/dev/null)" = slipring ]; then \
+	  echo "the balancer runs already (process $$(cat $(RUN)/pid)); make stop ends it"; exit 1; fi
+	@setsid $(SLIPRING) balancer > $(RUN)/out 2> $(RUN)/log < /dev/null & echo $$! > $(RUN)/pid
+	@for _ in $$(seq 600); do \
+	  if [ "$$(wc -l < $(RUN)/out)" -ge 2 ]; then break; fi; \
+	  if ! kill -0 "$$(cat $(RUN)/pid)" 2>/dev/null; then cat $(RUN)/log >&2; rm -f $(RUN)/pid; exit 1; fi; \
+	  sleep 0.1; done
+	@cat $(RUN)/out
+	@url=$$(sed -n 's/^listening on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/'); \
+	admin=$$(sed -n 's/^admin on //p' $(RUN)/out); \
+	$(SLIPRING) client --url $$url rep; \
+	printf '%s\n' '' 'Try next:' \
+	  "  curl $$url/home                                    a replica answers; see the header x-slipring-replica" \
+	  "  curl $$url/rep                                     the replicas" \
+	  "  curl -d '{\"n\":2,\"hostnames\":[\"S4\",\"S5\"]}' $$url/add   two more" \
+	  "  curl -X DELETE -d '{\"n\":1}' $$url/rm                 one less" \
+	  "  curl -N $$admin/events                             what happens to them; kill one and watch" \
+	  "  $(SLIPRING) client --url $$url          a prompt" \
+	  '  make stop                                                        everything ends' \
+	  '' 'Its messages are in $(RUN)/log.'
+
+build:
+	@cargo build --release -p slipring
+
+docker: export SLIPRING_FLEET_RUNTIME = docker
+docker: start ## the same, with containers as replicas
+
+stop: ## stop the balancer and everything that it started
+	@if ! [ -s $(RUN)/pid ]; then echo 'no balancer was started here'; exit 0; fi; \
+	pid=$$(cat $(RUN)/pid); \
+	if [ "$$(cat /proc/$$pid/comm 2>/dev/null)" != slipring ]; then echo 'it had ended already'; rm -f $(RUN)/pid; exit 0; fi; \
+	kill -TERM $$pid; \
+	for _ in $$(seq 600); do kill -0 $$pid 2>/dev/null || break; sleep 0.1; done; \
+	if kill -0 $$pid 2>/dev/null; then echo "it does not end; kill -9 $$pid"; exit 1; fi; \
+	rm -f $(RUN)/pid; echo stopped
+
+test: ## all tests (SLIPRING_REQUIRE=docker makes a missing Docker engine a failure instead of a skip)
+	@cargo test --workspace --quiet
+
+verify: ## read-only checks: format, lints, docs, licences, who-knows-what, names in ARCHITECTURE.md
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
+ifdef DENY
+	@cargo deny --log-level error check bans licenses sources
+else
+	@echo 'SKIPPED: cargo deny is not installed (cargo install cargo-deny)'; \
+	case ",$${SLIPRING_REQUIRE:-}," in *,deny,*) exit 1;; esac
+endif
+	@.ci/rules
+
+fix: ## rewrite what can be: format, lints, the example configuration
+	@cargo clippy --quiet --fix --allow-dirty --allow-staged --workspace --all-targets
+	@cargo fmt --all
+	@cargo run --quiet -p slipring -- balancer --print-config > slipring.example.toml
+
+plots: ## draw the pictures of the README anew
+	@cargo build --release -p slipring -p slipring-plots
+	@$(TESTER) distribute --slipring $(SLIPRING) --out plots/pictures
+	@$(TESTER) failure --slipring $(SLIPRING) --out plots/pictures
+
+bench: ## lookups and builds of every placement
+	@cargo bench -p slipring-hashing
+
+image: build ## the container image: this executable on an empty base
+	@$(SLIPRING) image
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
