@@ -27,15 +27,16 @@ start: build ## build, start the balancer with its replicas, and say what to try
 	@url=$$(sed -n 's/^listening on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/'); \
 	admin=$$(sed -n 's/^admin on //p' $(RUN)/out); \
 	$(SLIPRING) client --url $$url rep; \
-	printf '%s\n' '' 'Try next:' \
-	  "  curl $$url/home                                    a replica answers; see the header x-slipring-replica" \
-	  "  curl $$url/rep                                     the replicas" \
-	  "  curl -d '{\"n\":2,\"hostnames\":[\"S4\",\"S5\"]}' $$url/add   two more" \
-	  "  curl -X DELETE -d '{\"n\":1}' $$url/rm                 one less" \
-	  "  curl -N $$admin/events                             what happens to them; kill one and watch" \
-	  "  $(SLIPRING) client --url $$url          a prompt" \
-	  '  make stop                                                        everything ends' \
-	  '' 'Its messages are in $(RUN)/log.'
+	printf '\nTry next:\n'; \
+	printf '  %-72s %s\n' \
+	  "curl -i $$url/home" 'a replica answers; the header says which' \
+	  "curl $$url/rep" 'the replicas' \
+	  "curl -d '{\"n\":2,\"hostnames\":[\"S4\",\"S5\"]}' $$url/add" 'two more' \
+	  "curl -X DELETE -d '{\"n\":1}' $$url/rm" 'one less' \
+	  "curl -N $$admin/events" 'what happens to them: kill one and watch' \
+	  "$(SLIPRING) client" 'a prompt' \
+	  'make stop' 'everything ends'; \
+	printf '\nIts messages are in $(RUN)/log.\n'
 
 build:
 	@cargo build --release -p slipring

@@ -126,7 +126,14 @@ impl Balancer {
         let stop = CancellationToken::new();
         let service = admin.everything().into_make_service_with_connect_info::<SocketAddr>();
         let administration = tokio::spawn(serve_admin(admin_only, service, stop.clone()));
-        front.serve(main, shutdown, config.drain_timeout).await;
+        let mut shutdown = std::pin::pin!(shutdown);
+        // Until the first replicas live, clients wait in the kernel's queue instead of reading 503.
+        tokio::select! {
+            _ = tokio::time::timeout(config.fleet.start_timeout, admin.fleet.settled()) => {
+                front.serve(main, shutdown, config.drain_timeout).await;
+            }
+            () = &mut shutdown => drop(main),
+        }
         admin.fleet.shutdown().await;
         stop.cancel();
         administration.abort(); // event streams never end by themselves

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use slipring_hashing::PlacementError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::backoff::BackoffPolicy;
@@ -18,7 +18,7 @@ use super::heartbeat::probe;
 use super::memory::{Memory, MemoryError, Recollection, Remembered};
 use super::request::{Change, RequestError};
 use super::runtime::{Exit, Runtime, RuntimeError, SpawnFailure};
-use super::state::Instance;
+use super::state::{Instance, State};
 use crate::config::{Config, FleetConfig};
 use crate::metrics::Metrics;
 use crate::proxy::upstream::{Upstream, UpstreamLimits};
@@ -74,6 +74,7 @@ pub struct Fleet {
     inbox: mpsc::Sender<Message>,
     snapshot: Shared,
     events: Events,
+    settled: watch::Receiver<bool>,
 }
 
 impl Fleet {
@@ -108,6 +109,13 @@ impl Fleet {
         let event = Event::Refused { instance: instance.clone() };
         if self.inbox.try_send(Message::Event(event)).is_err() {
             tracing::debug!(name = instance.name, "a refused connection went unreported");
+        }
+    }
+
+    /// Resolves when every first member has been live, or has failed once and is healing's concern.
+    pub async fn settled(&self) {
+        if self.settled.clone().wait_for(|settled| *settled).await.is_err() {
+            tracing::debug!("the fleet ended before it had settled");
         }
     }
 
@@ -151,13 +159,22 @@ pub async fn begin<R: Runtime>(
         members
     };
     let remembered = remembered.or_else(|| Some(adopted()).filter(|adopted| !adopted.is_empty()));
-    let remembered = remembered.unwrap_or_else(|| first_members(config.fleet.replicas));
+    let remembered = match remembered {
+        Some(remembered) => remembered,
+        None => {
+            // A first start fails whole; later ones serve with whom they can, and heal the others.
+            let first = first_members(config.fleet.replicas);
+            runtime.vet(&first.iter().map(|member| member.name.clone()).collect::<Vec<_>>()).await?;
+            first
+        }
+    };
 
     let settings = settings(&config.fleet, unix_ms);
     let mut core = Core::new(settings, config.placement.build(&[])?);
     let first = core.begin(&remembered, found, Duration::ZERO)?;
     let (sender, inbox) = mpsc::channel(INBOX);
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(&config.placement)?));
+    let (settled_sender, settled) = watch::channel(false);
     let mut owner = Owner {
         core,
         runtime: Arc::new(runtime),
@@ -170,6 +187,7 @@ pub async fn begin<R: Runtime>(
         events: events.clone(),
         metrics,
         snapshot: snapshot.clone(),
+        settled: settled_sender,
         upstreams: HashMap::new(),
         waiting: HashMap::new(),
         next_ticket: 1,
@@ -179,7 +197,7 @@ pub async fn begin<R: Runtime>(
     };
     owner.perform(first);
     tokio::spawn(owner.run(inbox, exits));
-    Ok(Fleet { inbox: sender, snapshot, events })
+    Ok(Fleet { inbox: sender, snapshot, events, settled })
 }
 
 fn room(config: &Config) -> usize {
@@ -239,6 +257,7 @@ struct Owner<R> {
     events: Events,
     metrics: Arc<Metrics>,
     snapshot: Shared,
+    settled: watch::Sender<bool>,
     /// Of members and of those that drain, by incarnation.
     upstreams: HashMap<u64, Arc<Upstream>>,
     waiting: HashMap<Ticket, ChangeReply>,
@@ -470,6 +489,9 @@ impl<R: Runtime> Owner<R> {
             self.metrics.forget(gone);
         }
         let snapshot = Snapshot::new(self.core.table().clone(), self.core.names(), views, members);
+        if snapshot.count(State::Starting) == 0 {
+            self.settled.send_if_modified(|settled| !std::mem::replace(settled, true));
+        }
         self.snapshot.store(Arc::new(snapshot));
     }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, Version};
 use http_body::Body;
@@ -211,10 +212,15 @@ impl Proxy {
 
 fn outgoing_head(mut head: Parts, client: IpAddr) -> Parts {
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
-    if head.uri.authority().is_some() {
+    if let Some(authority) = head.uri.authority() {
+        // RFC 9112 section 3.2.2: the target's authority goes before the header.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            head.headers.insert(HOST, host);
+        }
         let path = head.uri.path_and_query().cloned();
         head.uri = path.map_or_else(|| http::Uri::from_static("/"), http::Uri::from);
     }
+    head.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);
     add_forwarded(&mut head.headers, client, version);

@@ -71,7 +71,7 @@ pub(super) fn plot<'a>(
     plot.draw(&PathElement::new(vec![(left, floor), (right, floor)], stroke(AXIS, 1.0)))?;
     for tick in &x.ticks {
         let (at, _) = on_sheet(sheet, &plot, (x.place(tick.at), floor));
-        let below = height - room.bottom + 7.0;
+        let below = height - room.bottom + 11.0;
         write(sheet, &tick.label, &label.anchored(HPos::Center, VPos::Top), (at, below))?;
     }
     let name = Type::plain(SMALL, INK);

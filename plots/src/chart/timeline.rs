@@ -14,7 +14,11 @@ use super::frame::{self, Room, SMALL, each, on_sheet};
 use super::legend::{self, Entry, Swatch};
 use super::paper::{Drawn, Plot, Sheet, Type, page, px, size_of, stroke, write};
 use super::picture::{ChartError, Picture};
+use super::text;
 use super::theme::{ALARM, Colour, INK, PAGE};
+
+/// Where the plots begin, in pixels.
+const PLOT_LEFT: f64 = 52.0;
 
 /// A band of the stack: one replica.
 #[derive(Clone, Debug)]
@@ -104,7 +108,7 @@ impl Timeline {
     }
 
     fn whole(&self, sheet: &Sheet<'_>) -> Drawn {
-        let room = Room { top: 28.0, right: 8.0, bottom: 44.0, left: 52.0 };
+        let room = Room { top: 28.0, right: 8.0, bottom: 44.0, left: PLOT_LEFT };
         let buckets = self.buckets();
         let of = |lane: &Lane, bucket: usize| lane.counts.get(bucket).copied().unwrap_or(0) as f64;
         let total = |bucket| self.lanes.iter().map(|lane| of(lane, bucket)).sum::<f64>();
@@ -136,7 +140,7 @@ impl Timeline {
     }
 
     fn moment(&self, sheet: &Sheet<'_>) -> Drawn {
-        let room = Room { top: 58.0, right: 8.0, bottom: 42.0, left: 52.0 };
+        let room = Room { top: 58.0, right: 8.0, bottom: 42.0, left: PLOT_LEFT };
         let x = Axis::exactly(self.zoom.from, self.zoom.to, 10);
         let dots = &self.zoom.dots;
         let (low, high) = dots.iter().fold((f64::INFINITY, 1.0), |(low, high), dot| {
@@ -160,7 +164,8 @@ impl Timeline {
     /// Draws the marks over a plot whose heights run from `floor` to `roof`, named above it or not.
     fn marks(&self, sheet: &Sheet<'_>, plot: &Plot<'_>, (floor, roof): (f64, f64), named: bool) -> Drawn {
         let (width, _) = size_of(sheet);
-        each(self.marks.iter().enumerate(), |(i, mark)| {
+        // The first on top: what follows within a pixel must not hide it.
+        each(self.marks.iter().enumerate().rev(), |(i, mark)| {
             let colour = if mark.alarm { ALARM } else { INK };
             let line = vec![(mark.at, floor), (mark.at, roof)];
             plot.draw(&PathElement::new(line.clone(), stroke(PAGE, 3.0)))?;
@@ -169,17 +174,15 @@ impl Timeline {
                 return Ok(());
             }
             let (x, top) = on_sheet(sheet, plot, (mark.at, roof));
-            // Labels lean away from each other: the first to the left of its line, later ones to the right.
-            let (anchor, x) = match i {
-                0 if x > width * 0.12 => (HPos::Right, x + 2.0),
-                _ if x > width * 0.8 => (HPos::Right, x + 2.0),
-                _ => (HPos::Left, x - 2.0),
-            };
+            // Labels lean away from each other, the first to the left of its line, if there is room.
+            let takes = text::width(&mark.label, SMALL, true);
+            let leans_left = (i == 0 && x - takes > PLOT_LEFT) || x + takes > width;
+            let (anchor, x) = if leans_left { (HPos::Right, x + 2.0) } else { (HPos::Left, x - 2.0) };
             write(
                 sheet,
                 &mark.label,
                 &Type::bold(SMALL, colour).anchored(anchor, VPos::Bottom),
-                (x, top - 4.0),
+                (x, top - 6.0),
             )
         })
     }

@@ -91,12 +91,14 @@ async fn a_queue_in_the_generator_is_latency_and_not_hidden() {
     .await;
     // 100 a second arrive, 20 a second can be served: the queue grows until the deadline cuts it.
     assert_eq!(samples.len(), 100, "every request that was due is accounted for");
-    let answered = samples.iter().filter(|sample| sample.outcome.is_some());
-    let slowest = answered.map(Sample::latency).max().unwrap();
+    let (answered, given_up): (Vec<_>, Vec<_>) = samples.iter().partition(|sample| sample.outcome.is_some());
+    assert!((8..20).contains(&answered.len()), "{} answered", answered.len());
+    let slowest = answered.iter().map(|sample| sample.latency()).max().unwrap();
     assert!(slowest > ms(400) && slowest <= ms(500), "{slowest:?}");
-    let never_sent = samples.iter().filter(|sample| sample.sent.is_none()).count();
-    assert!(never_sent > 50, "{never_sent} were never sent");
-    assert!(samples.iter().all(|sample| sample.sent.is_some() || sample.outcome.is_none()));
+    for sample in given_up {
+        assert!(sample.latency() >= ms(500) && sample.latency() <= ms(502), "{sample:?}");
+    }
+    assert!(samples[99].lateness() > ms(400), "{:?}", samples[99]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,6 +66,12 @@ impl From<Request> for Row {
 }
 
 impl Request {
+    /// When it was sent, or given up if it never was.
+    #[must_use]
+    pub fn sent(&self) -> f64 {
+        self.due + self.lateness
+    }
+
     /// When it was answered or given up.
     #[must_use]
     pub fn done(&self) -> f64 {
@@ -80,9 +86,9 @@ pub struct Figures {
     pub answered: u64,
     /// Requests without, by reason.
     pub failures: BTreeMap<String, u64>,
-    /// The victim's last answer before its silence.
+    /// The victim's last answer to a request from before the kill.
     pub last_answer_at: Option<f64>,
-    /// The victim's first answer after it; `None` if it never came back.
+    /// The victim's first answer to a later one; `None` if it never came back.
     pub recovered_at: Option<f64>,
     /// From the kill to that answer.
     pub gap: Option<f64>,
@@ -131,8 +137,11 @@ impl Figures {
             *failures.entry(reason.clone()).or_insert(0) += 1;
         }
         let by_victim = |request: &&Request| request.outcome.as_ref().is_ok_and(|name| name == victim);
-        let answers: Vec<f64> = requests.iter().filter(by_victim).map(Request::done).collect();
-        let (last_answer_at, recovered_at) = silence(answers, killed_at);
+        // By when they were sent: an answer to an earlier request may still arrive after the kill.
+        let (before, after): (Vec<&Request>, Vec<&Request>) =
+            requests.iter().filter(by_victim).partition(|request| request.sent() <= killed_at);
+        let last_answer_at = before.iter().map(|request| request.done()).max_by(f64::total_cmp);
+        let recovered_at = after.iter().map(|request| request.done()).min_by(f64::total_cmp);
         let until = recovered_at.unwrap_or(f64::INFINITY);
         let (during, calm): (Vec<&Request>, Vec<&Request>) = requests
             .iter()
@@ -151,23 +160,6 @@ impl Figures {
             during: latency(&during),
             lateness_p99: quantile(&lateness, 0.99),
         }
-    }
-}
-
-/// The edges of the longest silence that reaches past `killed_at`: the answer before it, the answer after.
-///
-/// Not simply the first answer after the kill: one that was under way may still arrive.
-#[must_use]
-pub fn silence(mut answers: Vec<f64>, killed_at: f64) -> (Option<f64>, Option<f64>) {
-    answers.sort_by(f64::total_cmp);
-    let Some(&last) = answers.last() else { return (None, None) };
-    let longest = answers
-        .windows(2)
-        .filter(|pair| pair[1] > killed_at)
-        .max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0])));
-    match longest {
-        Some(pair) => (Some(pair[0]), Some(pair[1])),
-        None => (Some(last), None),
     }
 }
 

@@ -13,6 +13,8 @@ use crate::chart::{
 const EXPECTED: &str = "expected from the placement's exact shares";
 /// The length of a bucket of the timeline, in milliseconds.
 const BUCKET: f64 = 100.0;
+/// A gap shorter than this is still shown with so much around it, in milliseconds.
+const MOMENT: f64 = 60.0;
 
 /// Bars for each N, and over N the means and the standard deviations.
 pub(super) fn distribution(report: &Distribution) -> Result<Vec<(String, Picture)>, ChartError> {
@@ -201,8 +203,8 @@ fn subtitle(run: &FailureRun) -> Vec<String> {
         [latency("while it was gone:", run.figures.during), latency("all the rest:", run.figures.calm)];
     vec![
         format!(
-            "{:.0} requests a second on a fixed schedule, {} placement, N = {}; kill -9 after {:.1} s. {} answered, {failed} failed.",
-            run.rate,
+            "{} requests a second on a fixed schedule, {} placement, N = {}; kill -9 after {:.1} s. {} answered, {failed} failed.",
+            grouped(run.rate.round() as u64),
             run.placement,
             run.replicas.len(),
             run.killed_at / 1000.0,
@@ -224,7 +226,7 @@ fn marks(run: &FailureRun) -> Vec<Mark> {
 
 /// From well before the kill to well after the recovery.
 fn zoom(run: &FailureRun, lanes: &[(&str, Colour)], end: f64) -> Zoom {
-    let gap = run.figures.gap.unwrap_or(end - run.killed_at).max(100.0);
+    let gap = run.figures.gap.unwrap_or(end - run.killed_at).max(MOMENT);
     let from = (run.killed_at - gap * 0.6).max(0.0);
     let to = (run.killed_at + gap * 1.9).min(end);
     let lane = |name: &String| lanes.iter().position(|(lane, _)| lane == name);

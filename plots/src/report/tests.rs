@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use slipring_hashing::stats::uniform_stddev;
 
 use super::distribution::{Balance, Distribution, Run, Tally, expected_stddev, uniform_band};
-use super::failure::{FailureRun, Figures, Latency, Request, bucketed, silence};
+use super::failure::{FailureRun, Figures, Latency, Request, bucketed};
 use super::{PlacementName, Report, load, save};
 
 fn tally(i: usize, requests: u64, share: Option<f64>) -> Tally {
@@ -91,12 +91,26 @@ fn buckets_count_what_falls_into_them() {
 }
 
 #[test]
-fn silence_is_the_longest_pause_that_outlasts_the_kill() {
-    // The pause before the kill is longer; the answer at 1002 had been under way.
-    let answers = vec![0.0, 900.0, 990.0, 1002.0, 1250.0, 1260.0];
-    assert_eq!(silence(answers, 1000.0), (Some(1002.0), Some(1250.0)));
-    assert_eq!(silence(vec![10.0, 990.0], 1000.0), (Some(990.0), None));
-    assert_eq!(silence(vec![], 1000.0), (None, None));
+fn an_answer_that_was_under_way_is_no_recovery() {
+    let requests = [
+        request(0.0, 1.0, Ok("Server-2")),
+        request(980.0, 22.0, Ok("Server-2")),
+        request(1010.0, 40.0, Ok("Server-2")),
+        request(1020.0, 5.0, Ok("Server-2")),
+    ];
+    let figures = Figures::of(&requests, "Server-2", 1000.0);
+    assert_eq!((figures.last_answer_at, figures.recovered_at), (Some(1002.0), Some(1025.0)));
+    let figures = Figures::of(&requests, "Server-1", 1000.0);
+    assert_eq!((figures.last_answer_at, figures.recovered_at), (None, None));
+}
+
+/// Once the longest pause was taken for the gap: a replica that was back within twelve milliseconds was
+/// reported gone for three seconds, because chance had left it without a request for longer than that.
+#[test]
+fn a_pause_by_chance_is_not_the_gap() {
+    let dues = [980.0, 990.0, 1012.0, 1100.0, 2000.0];
+    let requests = dues.map(|due| request(due, 1.0, Ok("Server-2")));
+    assert_eq!(Figures::of(&requests, "Server-2", 1000.0).gap, Some(13.0));
 }
 
 fn request(due: f64, latency: f64, outcome: Result<&str, &str>) -> Request {

@@ -89,7 +89,7 @@ pub(crate) struct DistributeArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FailureArgs {
     /// Requests a second, on a fixed schedule.
-    #[arg(long, default_value_t = 500.0)]
+    #[arg(long, default_value_t = 1000.0)]
     pub(crate) rate: f64,
     /// How long the load lasts; the kill comes after a third of it.
     #[arg(long, default_value = "12", value_parser = seconds)]

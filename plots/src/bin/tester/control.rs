@@ -27,6 +27,7 @@ pub(crate) struct Control {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Replica {
     pub(crate) name: String,
+    /// Counts from 1, like the contract's replica index.
     pub(crate) id: u16,
     pub(crate) state: String,
     pub(crate) pid: Option<i32>,

@@ -140,7 +140,7 @@ impl<'a> Bench<'a> {
         let (Some(placement), Some(replicas)) = (self.placement, self.control.replicas().await?) else {
             return Ok(None);
         };
-        let id_of = |name: &String| replicas.iter().find(|replica| replica.name == *name).map(|r| r.id);
+        let id_of = |name: &String| replicas.iter().find(|replica| replica.name == *name)?.id.checked_sub(1);
         let ids: Option<Vec<u16>> = names.iter().map(id_of).collect();
         Ok(ids.and_then(|ids| placement.shares(&ids)))
     }

@@ -1,0 +1,67 @@
+//! The end.
+
+use super::script::check;
+use super::settings;
+use crate::fleet::core::{Change, Core, Event, RequestError, Settings};
+use slipring_hashing::Placement;
+
+#[test]
+fn shutdown_in_every_phase_ends_empty_and_keeps_the_memory() {
+    for (phase, before, end) in [
+        ("queued", "fails a |\n fails a#2 |", ""),
+        ("spawning", "", "spawned a | stop a#1\n stopped a |"),
+        ("spawning, to fail", "", "fails a |"),
+        ("starting", "spawned a | ask a#1", "drained a | stop a#1\n stopped a |"),
+        ("live", "live a | ask a#1", "drained a | stop a#1\n missed a |\n stopped a |"),
+        ("live, to exit", "live a | ask a#1", "exits a | kill a#1\n drained a |\n stopped a |"),
+        ("suspect", "live a | ask a#1\n wait 1000 | ask a#1\n missed a |", "drained a | stop a#1\n stopped a |"),
+        ("removing", "live a | ask a#1\n exits a | kill a#1", "stopped a |"),
+        ("leaving", "live a | ask a#1\n rm a | remember, drain a#1\n drained a | stop a#1", "stopped a |"),
+        ("orphan", "sees @0 x#9 | kill x#9\n fails a | spawn a#2\n fails a |", "stopped x#9 |"),
+    ] {
+        eprintln!("{phase}");
+        let drains = matches!(phase, "starting" | "live" | "live, to exit" | "suspect");
+        let (drain, respawn) = (if drains { "drain a#1" } else { "" }, if phase == "queued" { "spawn a#2" } else { "" });
+        let before = before.replacen("fails a |\n fails a#2", &format!("fails a | {respawn}\n fails a#2"), 1);
+        check(
+            settings(),
+            &format!(
+                "begin a       | remember, spawn a#1
+                 {before}
+                 shutdown      | {drain}
+                 names         |
+                 shutdown      |
+                 {end}
+                 empty         | true
+                 wait 100000   |"
+            ),
+        );
+    }
+}
+
+#[test]
+fn shutdown_answers_those_who_wait_and_stops_what_they_asked_for() {
+    check(
+        Settings { task_batch: 1, ..settings() },
+        "begin a       | remember, spawn a#1
+         live a        | ask a#1
+         add 1 b c     | spawn b#2
+         shutdown      | answer 1: error, drain a#1
+         spawned b#2   | stop b#2
+         drained a     |
+         stopped b#2   | stop a#1
+         empty         | false
+         stopped a#1   |
+         empty         | true",
+    );
+}
+
+#[test]
+fn shutdown_refuses_changes() {
+    let mut core = Core::new(settings(), Placement::Rendezvous.build(&[]).unwrap());
+    core.begin(&[], Vec::new(), super::ms(0)).unwrap();
+    core.handle(Event::Shutdown, super::ms(1));
+    let change = Change { n: 1, hostnames: Vec::new() };
+    assert_eq!(core.names_to_add(&change, super::ms(2)), Err(RequestError::ShuttingDown));
+    assert_eq!(core.names_to_remove(&change), Err(RequestError::ShuttingDown));
+}
