@@ -45,7 +45,8 @@ impl Axis {
         Axis { from, to, scale: Scale::Linear, ticks: stepped((from / step).ceil() * step, to, step) }
     }
 
-    /// Logarithmic, from the 1-2-5 number at or below `min` to the one at or above `max`.
+    /// Logarithmic, from the 1-2-5 number at or below `min` to the one at or above `max`. Over more than
+    /// three powers of ten only these have ticks.
     pub(super) fn log(min: f64, max: f64) -> Axis {
         let min = min.max(1e-9);
         let max = max.max(min * 10.0);
@@ -56,8 +57,12 @@ impl Axis {
             .collect();
         let from = round.iter().copied().rfind(|&value| value <= min * 1.0001).unwrap_or(min);
         let to = round.iter().copied().find(|&value| value >= max * 0.9999).unwrap_or(max);
+        let crowded = to / from > 2000.0;
         let ticks = round
             .into_iter()
+            .enumerate()
+            .filter(|(i, _)| !crowded || i % 3 == 0)
+            .map(|(_, value)| value)
             .filter(|&value| value >= from * 0.999 && value <= to * 1.001)
             .map(|at| Tick { at, label: text::tick(at, at.min(1.0)) })
             .collect();

@@ -10,7 +10,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::axis::Axis;
 use super::frame::{self, PAGE_MARGIN, Room, SMALL, each, on_sheet};
 use super::legend::{self, Entry, Swatch};
-use super::paper::{Drawn, Sheet, Type, dashed, page, px, stroke, write};
+use super::paper::{Drawn, Sheet, Type, dashed, page, px, size_of, stroke, write};
 use super::picture::{ChartError, Picture};
 use super::text;
 use super::theme::{Colour, INK, MUTED};
@@ -58,16 +58,26 @@ pub struct Bars {
     pub panels: Vec<BarPanel>,
 }
 
-const COLUMNS: usize = 3;
+/// How many panels stand side by side when one has so many bars: the counts need room under them.
+fn columns_for(bars: usize) -> usize {
+    match bars {
+        0..=7 => 3,
+        8..=11 => 2,
+        _ => 1,
+    }
+}
+
 const PANEL_HEIGHT: f64 = 252.0;
 
 impl Bars {
     /// Draws the page.
     pub fn draw(&self) -> Result<Picture, ChartError> {
-        let columns = self.panels.len().clamp(1, COLUMNS);
+        let most = self.panels.iter().map(|panel| panel.bars.len()).max().unwrap_or(0);
+        let columns = self.panels.len().clamp(1, columns_for(most));
         let rows = self.panels.len().div_ceil(columns).max(1);
-        let height = 47.0 + 18.5 * self.subtitle.len() as f64 + 50.0 + PANEL_HEIGHT * rows as f64;
-        let size = (if columns == 1 { 560 } else { 960 }, height as u32);
+        let width = if columns == 1 && most <= 11 { 560 } else { 960 };
+        let (subtitle, heading) = frame::heading(&self.subtitle, width);
+        let size = (width, (heading + 42.0 + PANEL_HEIGHT * rows as f64) as u32);
         let highest = self
             .panels
             .iter()
@@ -78,7 +88,7 @@ impl Bars {
             .fold(1.0, f64::max);
         let axis = Axis::from_zero(highest, 4);
         page(size, &self.title, &self.subtitle.join(" "), |root| {
-            let rest = frame::header(root, &self.title, &self.subtitle)?;
+            let rest = frame::header(root, &self.title, &subtitle)?;
             let rest = legend::row(&rest, &self.key())?;
             for (i, (panel, sheet)) in self.panels.iter().zip(rest.split_evenly((rows, columns))).enumerate()
             {
@@ -114,6 +124,9 @@ impl Bars {
         if let Some((height, _)) = &self.even {
             dashed(&plot, vec![(0.0, *height), (count as f64, *height)], stroke(MUTED, 1.3))?;
         }
+        let counts = panel.bars.iter().map(|bar| text::width(&text::grouped(bar.value), SMALL, true));
+        let (width, _) = size_of(sheet);
+        let counted = counts.fold(0.0, f64::max) <= (width - room.left) / count.max(1) as f64;
         each(panel.bars.iter().enumerate(), |(i, bar)| {
             let left = i as f64;
             if let Some(expected) = bar.expected {
@@ -122,7 +135,9 @@ impl Bars {
             }
             let (x, floor) = on_sheet(sheet, &plot, (left + 0.5, 0.0));
             let row = |bold, colour| Type { size: SMALL, bold, colour }.anchored(HPos::Center, VPos::Top);
-            write(sheet, &text::grouped(bar.value), &row(true, INK), (x, floor + 5.0))?;
+            if counted {
+                write(sheet, &text::grouped(bar.value), &row(true, INK), (x, floor + 5.0))?;
+            }
             write(sheet, &bar.label, &row(false, MUTED), (x, floor + 21.0))
         })?;
         let (_, floor) = on_sheet(sheet, &plot, (0.0, 0.0));

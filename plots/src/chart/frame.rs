@@ -10,12 +10,23 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::axis::Axis;
 use super::paper::{Drawn, Plot, Sheet, Type, px, size_of, stroke, write};
+use super::text;
 use super::theme::{AXIS, GRID, INK, MUTED};
 
 /// The air around a page, in pixels.
 pub(super) const PAGE_MARGIN: f64 = 24.0;
 /// The size of tick labels.
 pub(super) const SMALL: f64 = 11.5;
+
+const SUBTITLE: f64 = 13.0;
+const SUBTITLE_LINE: f64 = 18.5;
+
+/// The lines of a subtitle on a page `width` pixels wide, and how high the block over the data is with them.
+pub(super) fn heading(subtitle: &[String], width: u32) -> (Vec<String>, f64) {
+    let lines = text::wrapped(subtitle, SUBTITLE, f64::from(width) - 2.0 * PAGE_MARGIN);
+    let height = 55.0 + SUBTITLE_LINE * lines.len() as f64;
+    (lines, height)
+}
 
 /// Writes title and subtitle lines and returns what is left of the page below them.
 pub(super) fn header<'a>(
@@ -27,8 +38,8 @@ pub(super) fn header<'a>(
     write(page, title, &Type::bold(19.0, INK).anchored(HPos::Left, VPos::Top), (PAGE_MARGIN, y))?;
     y += 29.0;
     for line in subtitle {
-        write(page, line, &Type::plain(13.0, MUTED).anchored(HPos::Left, VPos::Top), (PAGE_MARGIN, y))?;
-        y += 18.5;
+        write(page, line, &Type::plain(SUBTITLE, MUTED).anchored(HPos::Left, VPos::Top), (PAGE_MARGIN, y))?;
+        y += SUBTITLE_LINE;
     }
     let (_, rest) = page.split_vertically(px(y + 8.0));
     let margin = px(PAGE_MARGIN);

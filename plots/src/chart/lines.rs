@@ -75,6 +75,9 @@ pub struct Lines {
     pub series: Vec<Series>,
 }
 
+/// The page's width, and its height under the subtitle, in pixels.
+const WIDTH: u32 = 960;
+const DATA_HEIGHT: f64 = 486.0;
 /// How much of one step along the bottom the points side by side take up.
 const DODGE: f64 = 0.62;
 /// Half the length of theory's dash behind points side by side.
@@ -83,8 +86,10 @@ const LEVEL: f64 = 0.42;
 impl Lines {
     /// Draws the chart.
     pub fn draw(&self) -> Result<Picture, ChartError> {
-        page((960, 560), &self.title, &self.subtitle.join(" "), |root| {
-            let rest = frame::header(root, &self.title, &self.subtitle)?;
+        let (subtitle, heading) = frame::heading(&self.subtitle, WIDTH);
+        let size = (WIDTH, (heading + DATA_HEIGHT) as u32);
+        page(size, &self.title, &self.subtitle.join(" "), |root| {
+            let rest = frame::header(root, &self.title, &subtitle)?;
             let rest = legend::row(&rest, &self.key())?;
             let right = if self.side_by_side { 4.0 } else { self.widest_name() + 26.0 };
             let room = Room { top: 28.0, right, bottom: 46.0, left: 52.0 };

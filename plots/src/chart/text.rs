@@ -42,6 +42,24 @@ pub(super) fn width(text: &str, size: f64, bold: bool) -> f64 {
     measured * 1.1
 }
 
+/// Breaks lines at spaces so that none is wider than `room` pixels, unless a single word is.
+pub(super) fn wrapped(lines: &[String], size: f64, room: f64) -> Vec<String> {
+    let mut broken: Vec<String> = Vec::new();
+    for line in lines {
+        let mut current = String::new();
+        for word in line.split(' ') {
+            let longer = if current.is_empty() { word.to_owned() } else { format!("{current} {word}") };
+            if !current.is_empty() && width(&longer, size, false) > room {
+                broken.push(std::mem::replace(&mut current, word.to_owned()));
+            } else {
+                current = longer;
+            }
+        }
+        broken.push(current);
+    }
+    broken
+}
+
 /// 12345.6 as `12,346`: a count in words of three digits.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());

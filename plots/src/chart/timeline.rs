@@ -1,10 +1,12 @@
 //! A timeline: what answered when, and one moment under the magnifying glass.
 //!
-//! Above, the whole run: answers per bucket, a band for each replica, stacked, so that the outline is
-//! the throughput and a band that vanishes shows who took over. Below, the moment that matters: every
+//! Above, the whole run: requests per bucket, a band for each replica that answered, stacked, so that a
+//! dent in the outline is a failure and a band that vanishes shows who took over. Below, the moment that matters: every
 //! single request as a dot, when it was due and how long it took. Rejected: percentiles per bucket for
 //! the moment itself; a gap of two hundred milliseconds is two buckets wide, and the question is what
 //! happened to each request in it.
+
+use std::collections::HashSet;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -17,8 +19,14 @@ use super::picture::{ChartError, Picture};
 use super::text;
 use super::theme::{ALARM, Colour, INK, PAGE};
 
+/// The page's width, and its height under the subtitle, in pixels.
+const WIDTH: u32 = 960;
+const DATA_HEIGHT: f64 = 608.0;
 /// Where the plots begin, in pixels.
 const PLOT_LEFT: f64 = 52.0;
+
+/// More dots than this are drawn smaller.
+const CROWD: usize = 1000;
 
 /// A band of the stack: one replica.
 #[derive(Clone, Debug)]
@@ -27,7 +35,7 @@ pub struct Lane {
     pub name: String,
     /// Its colour.
     pub colour: Colour,
-    /// Its answers in each bucket.
+    /// The requests of each bucket that it answered.
     pub counts: Vec<u64>,
 }
 
@@ -86,8 +94,10 @@ pub struct Timeline {
 impl Timeline {
     /// Draws the chart.
     pub fn draw(&self) -> Result<Picture, ChartError> {
-        page((960, 700), &self.title, &self.subtitle.join(" "), |root| {
-            let rest = frame::header(root, &self.title, &self.subtitle)?;
+        let (subtitle, heading) = frame::heading(&self.subtitle, WIDTH);
+        let size = (WIDTH, (heading + DATA_HEIGHT) as u32);
+        page(size, &self.title, &self.subtitle.join(" "), |root| {
+            let rest = frame::header(root, &self.title, &subtitle)?;
             let rest = legend::row(&rest, &self.key())?;
             let (_, height) = size_of(&rest);
             let (above, below) = rest.split_vertically(px(height * 0.49));
@@ -114,8 +124,9 @@ impl Timeline {
         let total = |bucket| self.lanes.iter().map(|lane| of(lane, bucket)).sum::<f64>();
         let highest = (0..buckets).map(total).fold(1.0, f64::max);
         let x = Axis::exactly(0.0, self.bucket * buckets.max(1) as f64, 12);
-        let y = Axis::from_zero(highest, 4);
-        let y_name = format!("answers per {:.0} ms", self.bucket * 1000.0);
+        // Some air, so that an outline at a round number is not drawn on the frame.
+        let y = Axis::from_zero(highest * 1.08, 6);
+        let y_name = format!("requests due per {:.0} ms, by who answered them", self.bucket * 1000.0);
         let plot = frame::plot(sheet, room, (&x, "seconds since the load began"), (&y, &y_name))?;
         let mut floor = vec![0.0; buckets];
         for lane in &self.lanes {
@@ -154,9 +165,17 @@ impl Timeline {
         write(sheet, y_name, &style, (0.0, room.top - 31.0))?;
         self.marks(sheet, &plot, (y.place(y.from), y.place(y.to)), true)?;
         let (answered, failed): (Vec<&Dot>, Vec<&Dot>) = dots.iter().partition(|dot| dot.lane.is_some());
+        let radius = if answered.len() > CROWD { 1.6 } else { 2.3 };
+        // Dots of one replica that fall on one pixel are drawn once: there may be thousands.
+        let mut drawn = HashSet::new();
         each(answered, |dot| {
+            let at = (dot.at, y.place(dot.latency_ms));
+            let (left, top) = plot.map_coordinate(&at);
+            if !drawn.insert((left / px(1.0), top / px(1.0), dot.lane)) {
+                return Ok(());
+            }
             let colour = dot.lane.and_then(|lane| self.lanes.get(lane)).map_or(INK, |lane| lane.colour);
-            plot.draw(&Circle::new((dot.at, y.place(dot.latency_ms)), px(2.3), colour.filled()))
+            plot.draw(&Circle::new(at, px(radius), colour.filled()))
         })?;
         each(failed, |dot| cross(&plot, (dot.at, y.place(dot.latency_ms)), 4.0))
     }

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod closed;
 pub mod open;
+pub mod pace;
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,16 @@
 //! asks a stalled server less often and so measures the stall once instead of for everyone who would have
 //! come ("coordinated omission", G. Tene); here the requests that pile up behind a stall all show it, even
 //! those that wait in the generator itself because too many are in flight. The price is that the
-//! generator's own lateness (tokio's clock ticks in milliseconds) is part of the figures; it is recorded in
-//! every [`Sample`], so a reader can tell the two apart.
+//! generator's own lateness is part of the figures; it is recorded in every [`Sample`], so that a reader
+//! can tell the two apart, and kept small by [`super::pace`].
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
+
+use super::pace::Pace;
 
 /// The most requests of one run, so that a slip of the finger cannot ask for a year of load.
 pub const MAX_REQUESTS: u64 = 100_000_000;
@@ -107,8 +109,13 @@ impl<T> Sample<T> {
 ///
 /// `send` starts the n-th request; it runs on the runtime's threads. Dropping the returned future ends the
 /// run and every request in flight.
-pub async fn run<T, S, F>(plan: &Plan, start: Instant, send: S, mut seen: impl FnMut(Sample<T>))
-where
+pub async fn run<T, S, F>(
+    plan: &Plan,
+    pace: &mut impl Pace,
+    start: Instant,
+    send: S,
+    mut seen: impl FnMut(Sample<T>),
+) where
     T: Send + 'static,
     S: Fn(u64) -> F,
     F: Future<Output = T> + Send + 'static,
@@ -122,7 +129,7 @@ where
             // Answers first: they make room.
             biased;
             Some(landed) = flying.join_next() => deliver(landed, &mut seen),
-            () = sleep_until(due), if next < plan.requests && room => {
+            () = pace.until(due), if next < plan.requests && room => {
                 let (n, due) = (next, plan.due(next));
                 next += 1;
                 let now = start.elapsed();

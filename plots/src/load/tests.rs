@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::client::{Client, TargetError};
 use super::closed;
 use super::open::{self, Plan, PlanError, Sample};
+use super::pace::{Alarm, Ticks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,7 +36,7 @@ where
     F: Future<Output = u64> + Send + 'static,
 {
     let mut samples = Vec::new();
-    open::run(plan, Instant::now(), send, |sample| samples.push(sample)).await;
+    open::run(plan, &mut Ticks, Instant::now(), send, |sample| samples.push(sample)).await;
     samples.sort_by_key(|sample| sample.n);
     samples
 }
@@ -291,10 +292,12 @@ async fn open_load_over_http_accounts_for_every_request() {
         let client = Arc::clone(&client);
         async move { client.get(["/home", "/sick", "/cut"][(n % 3) as usize]).await }
     };
-    open::run(&plan, Instant::now(), send, |sample| match sample.outcome.unwrap() {
-        Ok(answer) if answer.status.is_success() => kinds[0] += 1,
-        Ok(_) => kinds[1] += 1,
-        Err(_) => kinds[2] += 1,
+    open::run(&plan, &mut Alarm::new().unwrap(), Instant::now(), send, |sample| {
+        match sample.outcome.unwrap() {
+            Ok(answer) if answer.status.is_success() => kinds[0] += 1,
+            Ok(_) => kinds[1] += 1,
+            Err(_) => kinds[2] += 1,
+        }
     })
     .await;
     assert_eq!(kinds, [67, 67, 66]);

@@ -19,6 +19,11 @@ pub struct Distribution {
     pub runs: Vec<Run>,
 }
 
+impl Distribution {
+    /// The name of its files.
+    pub const NAME: &'static str = "distribution";
+}
+
 /// One placement with one number of replicas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {

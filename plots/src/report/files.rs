@@ -55,12 +55,12 @@ pub enum FilesError {
 
 /// Something that was measured and can be put into files.
 pub trait Report: Serialize + DeserializeOwned {
-    /// The name of its JSON file, without the ending.
-    const NAME: &'static str;
     /// Whether its JSON is laid out for reading; thousands of rows are not.
     const READABLE: bool;
+    /// The name of its JSON file, without the ending.
+    fn name(&self) -> &'static str;
     /// Its tables: the name of the file and the text of it.
-    fn tables(&self) -> Vec<(&'static str, String)>;
+    fn tables(&self) -> Vec<(String, String)>;
     /// Its pictures: the name of the file, without the ending, and the drawing.
     fn pictures(&self) -> Result<Vec<(String, Picture)>, ChartError>;
 }
@@ -71,7 +71,7 @@ pub fn save<R: Report>(report: &R, folder: &Path) -> Result<Vec<PathBuf>, FilesE
         .map_err(|source| FilesError::Folder { path: folder.to_owned(), source })?;
     let json = if R::READABLE { serde_json::to_string_pretty(report) } else { serde_json::to_string(report) }
         .map_err(FilesError::Encode)?;
-    let mut written = vec![put(folder.join(format!("{}.json", R::NAME)), &json)?];
+    let mut written = vec![put(folder.join(format!("{}.json", report.name())), &json)?];
     for (name, table) in report.tables() {
         written.push(put(folder.join(name), &table)?);
     }
@@ -81,9 +81,9 @@ pub fn save<R: Report>(report: &R, folder: &Path) -> Result<Vec<PathBuf>, FilesE
     Ok(written)
 }
 
-/// Reads a report back from its JSON in `folder`.
-pub fn load<R: Report>(folder: &Path) -> Result<R, FilesError> {
-    let path = folder.join(format!("{}.json", R::NAME));
+/// Reads a report back from the JSON of this name in `folder`.
+pub fn load<R: Report>(folder: &Path, name: &str) -> Result<R, FilesError> {
+    let path = folder.join(format!("{name}.json"));
     let text =
         std::fs::read_to_string(&path).map_err(|source| FilesError::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|source| FilesError::Parse { path, source })
@@ -97,10 +97,13 @@ fn put(path: PathBuf, text: &str) -> Result<PathBuf, FilesError> {
 }
 
 impl Report for Distribution {
-    const NAME: &'static str = "distribution";
     const READABLE: bool = true;
 
-    fn tables(&self) -> Vec<(&'static str, String)> {
+    fn name(&self) -> &'static str {
+        Distribution::NAME
+    }
+
+    fn tables(&self) -> Vec<(String, String)> {
         let mut counts = Table::new("placement,n,replica,requests,share,expected,uniform");
         let mut balance = Table::new(
             "placement,n,answered,failed,mean,stddev,stddev_expected,stddev_uniform,\
@@ -138,7 +141,7 @@ impl Report for Distribution {
                 &number(Some(b.chi_squared_uniform.p_value), 6),
             ]);
         }
-        vec![("distribution.csv", counts.0), ("balance.csv", balance.0)]
+        vec![("distribution.csv".to_owned(), counts.0), ("balance.csv".to_owned(), balance.0)]
     }
 
     fn pictures(&self) -> Result<Vec<(String, Picture)>, ChartError> {
@@ -147,10 +150,13 @@ impl Report for Distribution {
 }
 
 impl Report for FailureRun {
-    const NAME: &'static str = "failure";
     const READABLE: bool = false;
 
-    fn tables(&self) -> Vec<(&'static str, String)> {
+    fn name(&self) -> &'static str {
+        self.manner.name()
+    }
+
+    fn tables(&self) -> Vec<(String, String)> {
         let mut requests = Table::new("due_ms,lateness_ms,latency_ms,replica,failure");
         for request in &self.requests {
             let (replica, failure) = match &request.outcome {
@@ -161,11 +167,11 @@ impl Report for FailureRun {
                 [request.due, request.lateness, request.latency].map(|ms| number(Some(ms), 3));
             requests.row(&[&due, &lateness, &latency, &replica, &failure]);
         }
-        vec![("failure.csv", requests.0)]
+        vec![(format!("{}.csv", self.name()), requests.0)]
     }
 
     fn pictures(&self) -> Result<Vec<(String, Picture)>, ChartError> {
-        super::pictures::failure(self)
+        super::timeline::failure(self)
     }
 }
 

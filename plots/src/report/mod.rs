@@ -8,6 +8,7 @@ pub mod expectation;
 pub mod failure;
 mod files;
 mod pictures;
+mod timeline;
 
 #[cfg(test)]
 mod tests;

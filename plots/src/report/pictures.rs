@@ -1,20 +1,15 @@
-//! The pictures of a report: which charts, with which words.
+//! The pictures of a distribution: which charts, with which words.
 //!
 //! Titles state the question, subtitles what was measured; nothing claims a result that the next
 //! measurement might refute, the figures speak for themselves.
 
 use super::distribution::{ChiSquared, Distribution, Run, uniform_band};
-use super::failure::{FailureRun, Latency, Request, bucketed};
 use crate::chart::{
-    Band, Bar, BarPanel, Bars, ChartError, Colour, Dot, Lane, Lines, Mark, Picture, Point, Scale, Series,
-    Timeline, VICTIM_COLOUR, Zoom, placement_colour, replica_colour,
+    Band, Bar, BarPanel, Bars, ChartError, Colour, Lines, Picture, Point, Scale, Series, grouped as written,
+    placement_colour,
 };
 
 const EXPECTED: &str = "expected from the placement's exact shares";
-/// The length of a bucket of the timeline, in milliseconds.
-const BUCKET: f64 = 100.0;
-/// A gap shorter than this is still shown with so much around it, in milliseconds.
-const MOMENT: f64 = 60.0;
 
 /// Bars for each N, and over N the means and the standard deviations.
 pub(super) fn distribution(report: &Distribution) -> Result<Vec<(String, Picture)>, ChartError> {
@@ -47,7 +42,7 @@ fn bars(report: &Distribution, n: u32) -> Bars {
             .collect(),
     };
     Bars {
-        title: format!("Who answers {requests} requests, {n} replicas"),
+        title: format!("Who answers {requests} requests, {n} replica{}", if n == 1 { "" } else { "s" }),
         subtitle: vec![
             format!(
                 "{requests} × GET /home for each placement, {} in flight, the request id drawn at random by the balancer.",
@@ -156,89 +151,6 @@ fn colour(report: &Distribution, run: &Run, fallback: usize) -> Colour {
     placement_colour(&run.placement, position.unwrap_or(fallback))
 }
 
-/// The timeline of a killed replica.
-pub(super) fn failure(run: &FailureRun) -> Result<Vec<(String, Picture)>, ChartError> {
-    let end = run.requests.iter().map(Request::done).fold(0.0, f64::max);
-    let last_due = run.requests.iter().map(|request| request.due).fold(0.0, f64::max);
-    // The answers to the last requests straggle into a bucket that is not full: left out.
-    let buckets = (((last_due + 1000.0 / run.rate) / BUCKET + 1e-6).floor() as usize).max(1);
-    let answers = |name: &str| -> Vec<f64> {
-        let by = |request: &&Request| request.outcome.as_ref().is_ok_and(|replica| replica == name);
-        run.requests.iter().filter(by).map(Request::done).collect()
-    };
-    let failed = run.requests.iter().filter(|request| request.outcome.is_err()).map(Request::done);
-    let lanes = lanes(run);
-    let zoom = zoom(run, &lanes, end);
-    let lanes = lanes.into_iter().map(|(name, colour)| Lane {
-        name: name.to_owned(),
-        colour,
-        counts: bucketed(answers(name), BUCKET, buckets),
-    });
-    let timeline = Timeline {
-        title: format!("{} is killed under load", run.victim),
-        subtitle: subtitle(run),
-        bucket: BUCKET / 1000.0,
-        lanes: lanes.collect(),
-        errors: bucketed(failed, BUCKET, buckets),
-        marks: marks(run),
-        zoom,
-    };
-    Ok(vec![("failure".to_owned(), timeline.draw()?)])
-}
-
-/// The survivors in calm colours at the bottom; the victim on top, where its absence shows.
-fn lanes(run: &FailureRun) -> Vec<(&str, Colour)> {
-    let survivors = run.replicas.iter().filter(|name| **name != run.victim).enumerate();
-    let mut lanes: Vec<_> = survivors.map(|(i, name)| (name.as_str(), replica_colour(i))).collect();
-    lanes.push((&run.victim, VICTIM_COLOUR));
-    lanes
-}
-
-fn subtitle(run: &FailureRun) -> Vec<String> {
-    let failed: u64 = run.figures.failures.values().sum();
-    let latency = |when: &str, latency: Option<Latency>| {
-        latency.map(|l| format!("{when} p50 {:.1}, p99 {:.1}, max {:.1} ms", l.p50, l.p99, l.max))
-    };
-    let latencies =
-        [latency("while it was gone:", run.figures.during), latency("all the rest:", run.figures.calm)];
-    vec![
-        format!(
-            "{} requests a second on a fixed schedule, {} placement, N = {}; kill -9 after {:.1} s. {} answered, {failed} failed.",
-            grouped(run.rate.round() as u64),
-            run.placement,
-            run.replicas.len(),
-            run.killed_at / 1000.0,
-            grouped(run.figures.answered),
-        ),
-        format!("Latency {}.", latencies.into_iter().flatten().collect::<Vec<_>>().join("; ")),
-    ]
-}
-
-fn marks(run: &FailureRun) -> Vec<Mark> {
-    let kill = Mark { at: run.killed_at / 1000.0, label: "kill -9".to_owned(), alarm: true };
-    let back = run.figures.recovered_at.map(|at| Mark {
-        at: at / 1000.0,
-        label: format!("{} answers again, {:.0} ms later", run.victim, at - run.killed_at),
-        alarm: false,
-    });
-    std::iter::once(kill).chain(back).collect()
-}
-
-/// From well before the kill to well after the recovery.
-fn zoom(run: &FailureRun, lanes: &[(&str, Colour)], end: f64) -> Zoom {
-    let gap = run.figures.gap.unwrap_or(end - run.killed_at).max(MOMENT);
-    let from = (run.killed_at - gap * 0.6).max(0.0);
-    let to = (run.killed_at + gap * 1.9).min(end);
-    let lane = |name: &String| lanes.iter().position(|(lane, _)| lane == name);
-    let dots = run.requests.iter().filter(|request| request.due >= from && request.due <= to);
-    let dot = |request: &Request| Dot {
-        at: request.due / 1000.0,
-        latency_ms: request.latency,
-        lane: request.outcome.as_ref().ok().and_then(lane),
-    };
-    Zoom { from: from / 1000.0, to: to / 1000.0, dots: dots.map(dot).collect() }
-}
-
 fn distinct(values: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut values: Vec<u32> = values.collect();
     values.sort_unstable();
@@ -265,6 +177,6 @@ fn probability(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_owned() } else { format!("p {p:.2}") }
 }
 
-fn grouped(count: u64) -> String {
-    crate::chart::grouped(count as f64)
+pub(super) fn grouped(count: u64) -> String {
+    written(count as f64)
 }

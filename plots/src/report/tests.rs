@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use slipring_hashing::stats::uniform_stddev;
 
 use super::distribution::{Balance, Distribution, Run, Tally, expected_stddev, uniform_band};
-use super::failure::{FailureRun, Figures, Latency, Request, bucketed};
+use super::failure::{FailureRun, Figures, Latency, Manner, Request, bucketed};
 use super::{PlacementName, Report, load, save};
 
 fn tally(i: usize, requests: u64, share: Option<f64>) -> Tally {
@@ -129,11 +129,12 @@ fn failure_run() -> FailureRun {
     requests[20] = request(500.0, 12.0, Err("exchange"));
     let figures = Figures::of(&requests, "Server-2", 495.0);
     FailureRun {
+        manner: Manner::Kill,
         placement: "rendezvous".to_owned(),
         rate: 40.0,
         replicas: vec!["Server-1".to_owned(), "Server-2".to_owned()],
         victim: "Server-2".to_owned(),
-        killed_at: 495.0,
+        struck_at: 495.0,
         fleet_complete_at: Some(690.0),
         figures,
         requests,
@@ -204,8 +205,8 @@ fn reports_survive_their_files() {
     let (first, second) = (distribution(), failure_run());
     let mut written = save(&first, &inner).unwrap();
     written.extend(save(&second, &inner).unwrap());
-    assert_eq!(load::<Distribution>(&inner).unwrap(), first);
-    assert_eq!(load::<FailureRun>(&inner).unwrap(), second);
+    assert_eq!(load::<Distribution>(&inner, "distribution").unwrap(), first);
+    assert_eq!(load::<FailureRun>(&inner, "failure").unwrap(), second);
     let names: Vec<String> =
         written.iter().map(|path| path.strip_prefix(&inner).unwrap().display().to_string()).collect();
     let expected = "distribution.json distribution.csv balance.csv requests-n2.svg requests-n2.png \
@@ -218,9 +219,9 @@ fn reports_survive_their_files() {
 #[test]
 fn a_folder_without_a_report_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let missing = load::<FailureRun>(folder.path()).unwrap_err().to_string();
+    let missing = load::<FailureRun>(folder.path(), "failure").unwrap_err().to_string();
     assert!(missing.contains("failure.json") && missing.contains("tester failure"), "{missing}");
     std::fs::write(folder.path().join("failure.json"), "{}").unwrap();
-    let wrong = load::<FailureRun>(folder.path()).unwrap_err().to_string();
+    let wrong = load::<FailureRun>(folder.path(), "failure").unwrap_err().to_string();
     assert!(wrong.contains("measure again"), "{wrong}");
 }

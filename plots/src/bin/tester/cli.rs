@@ -30,7 +30,7 @@ impl Cli {
 pub(crate) enum Command {
     /// Count who answers, for every placement and N, and compare with theory.
     Distribute(DistributeArgs),
-    /// Kill a replica under constant load and watch the gap.
+    /// Kill (or freeze) a replica under constant load and watch the gap.
     Failure(FailureArgs),
     /// Draw the pictures again from the JSON files in --out.
     Draw(OutputArgs),
@@ -91,7 +91,7 @@ pub(crate) struct FailureArgs {
     /// Requests a second, on a fixed schedule.
     #[arg(long, default_value_t = 1000.0)]
     pub(crate) rate: f64,
-    /// How long the load lasts; the kill comes after a third of it.
+    /// How long the load lasts; the replica is struck after a third of it.
     #[arg(long, default_value = "12", value_parser = seconds)]
     pub(crate) seconds: Duration,
     /// Replicas of the balancer that is started.
@@ -100,7 +100,10 @@ pub(crate) struct FailureArgs {
     /// The placement of the balancer that is started, or that the one at --url uses.
     #[arg(long, value_enum, default_value = "rendezvous")]
     pub(crate) placement: PlacementName,
-    /// The replica to kill [default: the second].
+    /// Freeze the replica (SIGSTOP) instead of killing it: only heartbeats can tell.
+    #[arg(long)]
+    pub(crate) freeze: bool,
+    /// The replica to strike [default: the second].
     #[arg(long, value_name = "NAME")]
     pub(crate) victim: Option<String>,
     /// The most requests in flight; more wait, and their latency shows it.

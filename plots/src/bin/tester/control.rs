@@ -14,7 +14,7 @@ use crate::error::Error;
 /// How long all replicas may take to be live.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The calls on a balancer's main port, and on its admin port if that is known.
 #[derive(Debug)]

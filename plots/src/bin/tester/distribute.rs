@@ -179,33 +179,32 @@ impl Counted {
     }
 }
 
-/// Prints a line for every run.
-pub(crate) fn print(report: &Distribution) {
-    println!(
-        "{:<11} {:>2} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9}  {:<9} requests/s",
+/// A line for every run.
+pub(crate) fn summary(report: &Distribution) -> String {
+    let mut lines = vec![format!(
+        "{:<11} {:>2} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9}  {:<7} requests/s",
         "placement", "N", "answered", "failed", "mean", "σ", "expected", "uniform", "p"
-    );
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
+    )];
+    let number = |value: Option<f64>, decimals: usize| {
+        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
+    };
     for run in &report.runs {
         let balance = &run.balance;
-        println!(
-            "{:<11} {:>2} {:>9} {:>7} {:>9.1} {:>9.1} {:>9} {:>9.1}  {:<9} {:.0}",
+        lines.push(format!(
+            "{:<11} {:>2} {:>9} {:>7} {:>9.1} {:>9.1} {:>9} {:>9.1}  {:<7} {:.0}",
             run.placement,
             run.n,
             run.answered(),
             run.failed(),
             balance.mean,
             balance.stddev,
-            number(balance.stddev_expected),
+            number(balance.stddev_expected, 1),
             balance.stddev_uniform,
-            balance
-                .chi_squared_placement
-                .map_or_else(|| "–".to_owned(), |test| format!("{:.4}", test.p_value)),
+            number(balance.chi_squared_placement.map(|test| test.p_value), 4),
             run.answered() as f64 / run.seconds.max(1e-9),
-        );
-        for (kind, count) in &run.failures {
-            println!("{:>26} {kind}", count);
-        }
+        ));
+        lines.extend(run.failures.iter().map(|(kind, count)| format!("{count:>30} {kind}")));
     }
-    println!("expected, p: against the placement's own exact shares; uniform: √(n·p·(1 − p))");
+    lines.push("expected, p: against the placement's own exact shares; uniform: √(n·p·(1 − p))\n".to_owned());
+    lines.join("\n")
 }

@@ -14,6 +14,8 @@ pub(crate) enum Error {
     Runtime(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    #[error("the files are written, but the figures cannot be printed")]
+    Output(#[source] std::io::Error),
     #[error("interrupted: nothing was written")]
     Interrupted,
     #[error(
@@ -48,6 +50,13 @@ pub(crate) enum Error {
     NoAdmin,
     #[error("there is no live replica {wanted:?} with a process of its own; there are: {there}")]
     NoVictim { wanted: String, there: String },
+    #[error(
+        "process {pid} of this machine is no replica: run the tester on the balancer's machine, as its user, \
+         and against the process runtime"
+    )]
+    NoReplica { pid: i32 },
+    #[error("cannot start a thread to keep time: raise the limit of processes (ulimit -u)")]
+    Timer(#[source] std::io::Error),
     #[error("cannot kill process {pid}: run the tester on the balancer's machine, as its user")]
     Kill { pid: i32, source: rustix::io::Errno },
 }

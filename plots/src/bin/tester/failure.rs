@@ -1,4 +1,4 @@
-//! `tester failure`: constant load, a replica killed in the middle of it, and every request remembered.
+//! `tester failure`: constant load, a replica struck down in the middle of it, every request remembered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use slipring_plots::load::client::{Answer, Client, Failure};
 use slipring_plots::load::closed;
 use slipring_plots::load::open::{self, Plan, Sample};
-use slipring_plots::report::failure::{FailureRun, Figures, Latency, Request};
+use slipring_plots::load::pace::Alarm;
+use slipring_plots::report::failure::{FailureRun, Figures, Latency, Manner, Request};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::appliance::Appliance;
@@ -39,6 +40,7 @@ async fn run(args: &FailureArgs, plan: &Plan, url: &str, admin_url: &str) -> Res
     let control = Control::new(url, Some(admin_url), token)?;
     control.ready().await?;
     let replicas = control.replicas().await?.unwrap_or_default();
+    let manner = if args.freeze { Manner::Freeze } else { Manner::Kill };
     let victim = choose(&replicas, args.victim.as_deref())?;
 
     // The deadline of a request is the schedule's, counted from when it was due.
@@ -50,39 +52,41 @@ async fn run(args: &FailureArgs, plan: &Plan, url: &str, admin_url: &str) -> Res
     };
     closed::run(WARM_UP, 16, send, |_| {}).await;
 
-    let bar = progress::bar(plan.requests(), format!("{} dies", victim.name));
+    let bar = progress::bar(plan.requests(), format!("{} is {}", victim.name, manner.participle()));
     let mut requests = Vec::new();
+    let mut alarm = Alarm::new().map_err(Error::Timer)?;
     let start = Instant::now();
     let load = async {
-        open::run(plan, start, send, |sample| {
+        open::run(plan, &mut alarm, start, send, |sample| {
             requests.push((sample.n, request(sample)));
             bar.inc(1);
         })
         .await;
         Ok(())
     };
-    let kill_at = start + args.seconds / 3;
+    let strike_at = start + args.seconds / 3;
     let patience = args.seconds + args.target.timeout;
-    let death = kill(&control, &victim, start, kill_at, patience);
-    let ((), (killed_at, fleet_complete_at)) = tokio::try_join!(load, death)?;
+    let death = strike(manner, &control, &victim, start, strike_at, patience);
+    let ((), (struck_at, fleet_complete_at)) = tokio::try_join!(load, death)?;
     bar.finish_and_clear();
 
     requests.sort_by_key(|(n, _)| *n);
     let requests: Vec<Request> = requests.into_iter().map(|(_, request)| request).collect();
-    let figures = Figures::of(&requests, &victim.name, killed_at);
+    let figures = Figures::of(&requests, &victim.name, struck_at);
     Ok(FailureRun {
+        manner,
         placement: args.placement.as_str().to_owned(),
         rate: args.rate,
         replicas: replicas.into_iter().map(|replica| replica.name).collect(),
         victim: victim.name,
-        killed_at,
+        struck_at,
         fleet_complete_at,
         figures,
         requests,
     })
 }
 
-/// The replica to kill, with its process.
+/// The replica to strike, with its process.
 struct Victim {
     name: String,
     pid: Pid,
@@ -105,9 +109,10 @@ fn choose(replicas: &[Replica], wanted: Option<&str>) -> Result<Victim, Error> {
     })
 }
 
-/// Kills at `at`; returns when, and when the balancer said that its fleet is complete again, if it did
+/// Strikes at `at`; returns when, and when the balancer said that its fleet is complete again, if it did
 /// within `patience`.
-async fn kill(
+async fn strike(
+    manner: Manner,
     control: &Control,
     victim: &Victim,
     start: Instant,
@@ -116,10 +121,24 @@ async fn kill(
 ) -> Result<(f64, Option<f64>), Error> {
     sleep_until(at).await;
     let pid = victim.pid.as_raw_nonzero().get();
-    kill_process(victim.pid, Signal::KILL).map_err(|source| Error::Kill { pid, source })?;
-    let killed_at = start.elapsed();
+    if !is_replica(pid) {
+        return Err(Error::NoReplica { pid });
+    }
+    let signal = match manner {
+        Manner::Kill => Signal::KILL,
+        Manner::Freeze => Signal::STOP,
+    };
+    kill_process(victim.pid, signal).map_err(|source| Error::Kill { pid, source })?;
+    let struck_at = start.elapsed();
     let healed = timeout(patience, control.healed(&victim.name, pid)).await;
-    Ok((milliseconds(killed_at), healed.is_ok().then(|| milliseconds(start.elapsed()))))
+    Ok((milliseconds(struck_at), healed.is_ok().then(|| milliseconds(start.elapsed()))))
+}
+
+/// Whether a process of this machine is a replica, by the contract's `SERVER_ID` in its environment. The
+/// balancer may run elsewhere, and its numbers mean somebody else here.
+fn is_replica(pid: i32) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|&byte| byte == 0).any(|entry| entry.starts_with(b"SERVER_ID="))
 }
 
 fn request(sample: Sample<Result<Answer, Failure>>) -> Request {
@@ -145,35 +164,35 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-/// Prints what happened.
-pub(crate) fn print(run: &FailureRun) {
+/// What happened, in a few lines.
+pub(crate) fn summary(run: &FailureRun) -> String {
     let figures = &run.figures;
     let failed: u64 = figures.failures.values().sum();
-    println!("{:.0} requests/s, {} replicas, {} placement", run.rate, run.replicas.len(), run.placement);
-    println!("{} killed at {:.0} ms", run.victim, run.killed_at);
-    match figures.gap {
-        Some(gap) => println!("it answered again {gap:.0} ms later"),
-        None => println!("it did not answer again before the load ended"),
-    }
-    match run.fleet_complete_at {
-        Some(at) => {
-            println!("the balancer called the fleet complete {:.0} ms after the kill", at - run.killed_at);
-        }
-        None => println!("the balancer never called the fleet complete again"),
-    }
-    println!("{} answered, {failed} failed", figures.answered);
-    for (reason, count) in &figures.failures {
-        println!("  {count} {reason}");
-    }
-    let line = |when: &str, latency: Option<Latency>| {
-        if let Some(latency) = latency {
-            println!(
-                "latency {when}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-                latency.p50, latency.p99, latency.max
-            );
-        }
+    let mut lines = vec![
+        format!("{:.0} requests/s, {} replicas, {} placement", run.rate, run.replicas.len(), run.placement),
+        format!("{} {} at {:.0} ms", run.victim, run.manner.participle(), run.struck_at),
+        match figures.gap {
+            Some(gap) => format!("it answered again {gap:.0} ms later"),
+            None => "it did not answer again before the load ended".to_owned(),
+        },
+        match run.fleet_complete_at {
+            Some(at) => {
+                format!(
+                    "the balancer called the fleet complete {:.0} ms after the stroke",
+                    at - run.struck_at
+                )
+            }
+            None => "the balancer did not call the fleet complete again".to_owned(),
+        },
+        format!("{} answered, {failed} failed", figures.answered),
+    ];
+    lines.extend(figures.failures.iter().map(|(reason, count)| format!("  {count} {reason}")));
+    let latency = |when: &str, latency: Option<Latency>| {
+        let Latency { p50, p99, max } = latency?;
+        Some(format!("latency {when}: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"))
     };
-    line("while it was gone", figures.during);
-    line("all the rest", figures.calm);
-    println!("of which the generator's own lateness: p99 {:.2} ms", figures.lateness_p99);
+    lines.extend(latency("while it was gone", figures.during));
+    lines.extend(latency("all the rest", figures.calm));
+    lines.push(format!("of which the generator's own lateness: p99 {:.2} ms\n", figures.lateness_p99));
+    lines.join("\n")
 }

@@ -2,8 +2,6 @@
 //!
 //! Thin: parse, measure, save, print. Exit codes: 0 everything was answered; 1 it was measured, and
 //! requests failed or a killed replica did not come back; 2 it could not be measured; 130 interrupted.
-#![allow(clippy::print_stdout, reason = "the figures are this program's output")]
-
 mod appliance;
 mod cli;
 mod control;
@@ -13,12 +11,13 @@ mod failure;
 mod interrupt;
 mod progress;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use slipring_plots::report::distribution::Distribution;
-use slipring_plots::report::failure::FailureRun;
+use slipring_plots::report::failure::{FailureRun, Manner};
 use slipring_plots::report::{Report, load, save};
 
 use crate::cli::{Cli, Command};
@@ -55,15 +54,13 @@ async fn run(command: Command) -> Result<Verdict, Error> {
     match command {
         Command::Distribute(args) => {
             let report = distribute::measure(&args, &interrupt).await?;
-            distribute::print(&report);
-            keep(&report, &args.output.out)?;
+            keep(&report, &args.output.out, &distribute::summary(&report))?;
             let failed: u64 = report.runs.iter().map(|run| run.failed()).sum();
             Ok(if failed == 0 { Verdict::Good } else { Verdict::Bad })
         }
         Command::Failure(args) => {
             let report = failure::measure(&args, &interrupt).await?;
-            failure::print(&report);
-            keep(&report, &args.output.out)?;
+            keep(&report, &args.output.out, &failure::summary(&report))?;
             let healed = report.figures.recovered_at.is_some() && report.figures.failures.is_empty();
             Ok(if healed { Verdict::Good } else { Verdict::Bad })
         }
@@ -74,20 +71,25 @@ async fn run(command: Command) -> Result<Verdict, Error> {
 /// Draws the pictures of whichever reports the folder has.
 fn draw(folder: &Path) -> Result<Verdict, Error> {
     let has = |name: &str| folder.join(format!("{name}.json")).exists();
-    if has(Distribution::NAME) || !has(FailureRun::NAME) {
-        keep(&load::<Distribution>(folder)?, folder)?;
+    let failures = Manner::ALL.map(Manner::name).into_iter().filter(|name| has(name));
+    let failures: Vec<&str> = failures.collect();
+    if has(Distribution::NAME) || failures.is_empty() {
+        keep(&load::<Distribution>(folder, Distribution::NAME)?, folder, "")?;
     }
-    if has(FailureRun::NAME) {
-        keep(&load::<FailureRun>(folder)?, folder)?;
+    for name in failures {
+        keep(&load::<FailureRun>(folder, name)?, folder, "")?;
     }
     Ok(Verdict::Good)
 }
 
-fn keep<R: Report>(report: &R, folder: &Path) -> Result<(), Error> {
+/// Writes the files first and speaks afterwards, so that nobody who stops listening loses a measurement.
+fn keep<R: Report>(report: &R, folder: &Path, summary: &str) -> Result<(), Error> {
     let written = save(report, folder)?;
-    println!("\nwrote into {}:", folder.display());
-    for path in written {
-        println!("  {}", path.file_name().unwrap_or_default().to_string_lossy());
+    let names = written.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
+    let names: String = names.map(|name| format!("  {name}\n")).collect();
+    let said = write!(std::io::stdout().lock(), "{summary}\nwrote into {}:\n{names}", folder.display());
+    match said {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
