@@ -29,9 +29,7 @@ impl Core {
                 Phase::Queued { at } if at <= now => Some((at, m.instance.id)),
                 _ => None,
             })
-            .filter(|(_, id)| {
-                !self.leaving.values().any(|l| l.instance.name == self.members[id].instance.name)
-            })
+            .filter(|(_, id)| !self.name_is_held(&self.members[id].instance.name))
             .collect();
         due.sort_unstable();
         let places = self.settings.task_batch.saturating_sub(self.spawning());
@@ -95,12 +93,14 @@ impl Core {
         }
     }
 
-    pub(super) fn spawn_failed(&mut self, instance: &Instance, failure: SpawnFailure, now: Duration) {
-        if self.current(instance).is_none() {
-            return self.leaving_is_gone(instance);
+    pub(super) fn spawn_failed(&mut self, instance: &Instance, failure: &SpawnFailure, now: Duration) {
+        let Some(member) = self.current(instance) else { return self.leaving_never_began(instance) };
+        if !matches!(member.phase, Phase::Spawning { .. }) {
+            return;
         }
+        member.phase = Phase::Queued { at: now }; // nothing of it is left
         self.tell(News::SpawnFailed { replica: instance.name.clone(), why: failure.to_string() });
-        if !self.roll_back(instance.id, &failure) {
+        if !self.roll_back(instance.id, failure) {
             self.requeue(instance.id, &failure.to_string(), now);
         }
     }

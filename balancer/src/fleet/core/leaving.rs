@@ -72,6 +72,8 @@ impl Core {
     /// Takes a member out of ring and membership, and sees to what is left of it.
     pub(super) fn dismiss(&mut self, id: ReplicaId) {
         let Some(member) = self.members.remove(&id) else { return };
+        // Its identity is free for another, for whom these do not wait.
+        self.additions.iter_mut().for_each(|addition| addition.forget(id));
         if member.joined {
             self.order.retain(|other| *other != id);
             self.table = Arc::new(self.table.without(id));
@@ -104,7 +106,7 @@ impl Core {
     }
 
     pub(super) fn spawned_too_late(&mut self, instance: &Instance, running: Running) {
-        if let Some(leaving) = self.leaving.get_mut(&instance.incarnation) {
+        if let Some(leaving) = self.leaving_life(instance) {
             leaving.running = Some(running);
         }
         let grace = self.settings.stop_timeout;
@@ -112,7 +114,7 @@ impl Core {
     }
 
     fn stop_leaving(&mut self, instance: &Instance, from: Stage, grace: Duration) {
-        if let Some(leaving) = self.leaving.get_mut(&instance.incarnation)
+        if let Some(leaving) = self.leaving_life(instance)
             && leaving.stage == from
         {
             leaving.stage = Stage::Stopping;
@@ -121,8 +123,19 @@ impl Core {
         }
     }
 
-    pub(super) fn leaving_is_gone(&mut self, instance: &Instance) {
-        if self.leaving.remove(&instance.incarnation).is_some() {
+    fn leaving_life(&mut self, instance: &Instance) -> Option<&mut Leaving> {
+        self.leaving.get_mut(&instance.incarnation).filter(|leaving| leaving.instance == *instance)
+    }
+
+    pub(super) fn leaving_never_began(&mut self, instance: &Instance) {
+        if self.leaving_life(instance).is_some_and(|leaving| leaving.awaits_spawn()) {
+            self.leaving_is_gone(instance);
+        }
+    }
+
+    fn leaving_is_gone(&mut self, instance: &Instance) {
+        if self.leaving_life(instance).is_some() {
+            self.leaving.remove(&instance.incarnation);
             self.tell(News::Stopped { replica: instance.name.clone() });
             self.publish();
         }
@@ -131,14 +144,14 @@ impl Core {
     pub(super) fn issue_stops(&mut self) {
         while self.stopping.len() < self.settings.task_batch {
             let Some((instance, grace)) = self.stops.pop_front() else { break };
-            if self.stopping.insert(instance.incarnation) {
-                self.out.push(Command::Stop { instance, grace });
-            }
+            self.stopping.push(instance.clone());
+            self.out.push(Command::Stop { instance, grace });
         }
     }
 
     pub(super) fn stopped(&mut self, instance: &Instance, now: Duration) {
-        self.stopping.remove(&instance.incarnation);
+        let Some(at) = self.stopping.iter().position(|stopping| stopping == instance) else { return };
+        self.stopping.swap_remove(at);
         if self.current(instance).is_some() {
             self.corpse_gone(instance.id, now);
         } else {
@@ -148,7 +161,9 @@ impl Core {
 
     /// What could not be stopped is nobody's from now on: reconciliation finds it and tries again.
     pub(super) fn stop_failed(&mut self, instance: &Instance, why: String, now: Duration) {
-        self.tell(News::StopFailed { replica: instance.name.clone(), why });
-        self.stopped(instance, now);
+        if self.stopping.contains(instance) {
+            self.tell(News::StopFailed { replica: instance.name.clone(), why });
+            self.stopped(instance, now);
+        }
     }
 }

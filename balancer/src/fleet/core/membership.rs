@@ -23,6 +23,12 @@ pub(super) struct Addition {
     pub(super) deadline: Duration,
 }
 
+impl Addition {
+    pub(super) fn forget(&mut self, id: ReplicaId) {
+        self.members.retain(|member| *member != id);
+    }
+}
+
 /// A member as the ring knows it: points come from the identity alone.
 pub(crate) fn ring_member(id: ReplicaId) -> RingMember {
     RingMember { id, weight: Weight::ONE, label: id.number().to_string().into() }
@@ -44,7 +50,8 @@ impl Core {
         self.next_incarnation = found.iter().map(|f| f.instance.incarnation).max().map_or(1, |last| last + 1);
         for Remembered { id, name, .. } in remembered {
             let id = *id;
-            let survivor = found.iter().find(|f| f.instance.id == id && f.instance.name == *name);
+            let lives = found.iter().filter(|f| f.instance.id == id && f.instance.name == *name);
+            let survivor = lives.max_by_key(|f| (f.running.is_some(), f.instance.incarnation));
             let instance = match survivor {
                 Some(survivor) => survivor.instance.clone(),
                 None => self.incarnate(id, name.clone()),

@@ -144,7 +144,7 @@ pub struct Core {
     leaving: BTreeMap<u64, Leaving>,
     additions: Vec<Addition>,
     stops: VecDeque<(Instance, Duration)>,
-    stopping: BTreeSet<u64>,
+    stopping: Vec<Instance>,
     next_incarnation: u64,
     shutting_down: bool,
     out: Vec<Command>,
@@ -162,7 +162,7 @@ impl Core {
             leaving: BTreeMap::new(),
             additions: Vec::new(),
             stops: VecDeque::new(),
-            stopping: BTreeSet::new(),
+            stopping: Vec::new(),
             next_incarnation: 1,
             shutting_down: false,
             out: Vec::new(),
@@ -175,7 +175,7 @@ impl Core {
             Event::Add { ticket, names } => self.add(ticket, names, now),
             Event::Remove { names } => self.remove(&names),
             Event::Spawned { instance, running } => self.spawned(&instance, running, now),
-            Event::SpawnFailed { instance, failure } => self.spawn_failed(&instance, failure, now),
+            Event::SpawnFailed { instance, failure } => self.spawn_failed(&instance, &failure, now),
             Event::Exited { instance, why } => self.exited(&instance, &why, now),
             Event::Refused { instance } => self.refused(&instance, now),
             Event::Beat { instance, beat } => self.beat(&instance, beat, now),
@@ -187,6 +187,8 @@ impl Core {
             Event::Shutdown => self.shut_down(),
         }
         self.pump(now);
+        // Readers see the smaller ring before anyone waits for the last request of what left it.
+        self.out.sort_by_key(|command| matches!(command, Command::Drain { .. }));
         std::mem::take(&mut self.out)
     }
 
@@ -291,9 +293,15 @@ impl Core {
 
     /// The member that `instance` is the present life of.
     fn current(&mut self, instance: &Instance) -> Option<&mut Member> {
-        self.members
-            .get_mut(&instance.id)
-            .filter(|member| member.instance.incarnation == instance.incarnation)
+        self.members.get_mut(&instance.id).filter(|member| member.instance == *instance)
+    }
+
+    /// Whether something that is on its way out still has this name.
+    fn name_is_held(&self, name: &str) -> bool {
+        let stops = self.stops.iter().map(|(instance, _)| instance).chain(&self.stopping);
+        stops
+            .chain(self.leaving.values().map(|leaving| &leaving.instance))
+            .any(|instance| instance.name == name)
     }
 
     fn tell(&mut self, news: News) {

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Core, Found, News};
+use super::{Core, Found, Instance, News};
 
 impl Core {
     /// Compares what ran at time `asked` with what should.
     pub(super) fn observed(&mut self, asked: Duration, found: Vec<Found>, now: Duration) {
-        let runs =
-            |incarnation| found.iter().any(|f| f.instance.incarnation == incarnation && f.running.is_some());
+        let runs = |instance: &Instance| found.iter().any(|f| f.instance == *instance && f.running.is_some());
         let vanished: Vec<_> = self
             .members
             .values()
-            .filter(|m| m.is_up() && m.launched < asked && !runs(m.instance.incarnation))
+            .filter(|m| m.is_up() && m.launched < asked && !runs(&m.instance))
             .map(|m| m.instance.id)
             .collect();
         for id in vanished {
@@ -24,11 +23,11 @@ impl Core {
     /// Stops what carries our label and is no life of anybody's.
     pub(super) fn remove_orphans(&mut self, found: Vec<Found>) {
         for Found { instance, .. } in found {
-            let incarnation = instance.incarnation;
-            let ours = self.members.values().any(|m| m.instance.incarnation == incarnation)
-                || self.leaving.contains_key(&incarnation)
-                || self.stopping.contains(&incarnation)
-                || self.stops.iter().any(|(queued, _)| queued.incarnation == incarnation);
+            // Whole instances: a balancer that died may have used the same incarnation for another.
+            let ours = self.members.values().any(|m| m.instance == instance)
+                || self.leaving.values().any(|leaving| leaving.instance == instance)
+                || self.stopping.contains(&instance)
+                || self.stops.iter().any(|(queued, _)| *queued == instance);
             if !ours {
                 self.tell(News::Orphan { replica: instance.name.clone() });
                 self.stops.push_back((instance, Duration::ZERO));

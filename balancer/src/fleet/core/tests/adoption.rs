@@ -15,7 +15,7 @@ fn found_running_is_adopted_found_dead_is_replaced_and_strangers_are_removed() {
          stopped b     | spawn b#11
          live b c      | ask b#11, ask c#10
          views         | a:1=live b:2=live c:3=live
-         news          | adopted a, added c, orphan x, spawning c, live a, stopped x, respawning b +0, spawning b, \
+         news          | adopted a, added c, orphan x, spawning c, live a, respawning b +0, spawning b, \
          started b, live b, started c, live c"
             .replace("\\\n", "")
             .as_str(),
@@ -75,7 +75,7 @@ fn what_vanished_is_respawned_and_what_is_nobodys_is_stopped() {
          wait 100      |
          sees @600 b#3 | kill a#1
          news          | added a, added b, spawning a, spawning b, started a, live a, started b, live b, \
-         flatlined b, orphan x, respawning b +0, spawning b, stopped x, started b, live b, flatlined a"
+         flatlined b, orphan x, respawning b +0, spawning b, started b, live b, flatlined a"
             .replace("\\\n", "")
             .as_str(),
     );

@@ -67,7 +67,7 @@ fn one_spawn_that_fails_takes_the_whole_addition_back() {
          add 1 b c d   | spawn b#2, spawn c#3
          spawned b#2   | spawn d#4, ask b#2
          news          | added a, spawning a, started a, live a, spawning b, spawning c, started b, spawning d
-         fails c#3     | drain b#2, answer 1: error
+         fails c#3     | answer 1: error, drain b#2
          ring          | same
          views         | a:1=live b:2=draining d:4=draining
          drained b#2   | stop b#2
@@ -75,7 +75,7 @@ fn one_spawn_that_fails_takes_the_whole_addition_back() {
          spawned d#4   | stop d#4, spawn f#6
          stopped d#4   |
          stopped b#2   |
-         live e#5 f#6  | ask e#5, spawn g#7, ask f#6
+         live e#5 f#6  | spawn g#7, ask e#5, ask f#6
          views         | a:1=live e:2=live f:3=live g:4=starting
          live g#7      | remember, ask g#7, answer 2: a e f g",
     );

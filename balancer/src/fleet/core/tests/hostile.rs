@@ -18,7 +18,8 @@ fn event(core: &mut Core, (kind, id, back, _): Step, ticket: u64) -> Option<Even
     let name = member.as_ref().map_or_else(|| format!("r{id}"), |member| member.name.clone());
     let incarnation = member.map_or(back, |member| member.incarnation.saturating_sub(back));
     let instance = Instance { id: ReplicaId(id), name: name.clone(), incarnation };
-    let found = |alive: bool| Found { running: alive.then(|| running(incarnation)), instance: instance.clone() };
+    let found =
+        |alive: bool| Found { running: alive.then(|| running(incarnation)), instance: instance.clone() };
     let change = |hostnames: &[String]| Change { n: 1 + usize::from(id % 3), hostnames: hostnames.to_vec() };
     Some(match kind {
         0 | 1 => Event::Spawned { running: running(incarnation), instance },
@@ -40,6 +41,8 @@ fn event(core: &mut Core, (kind, id, back, _): Step, ticket: u64) -> Option<Even
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_report_at_any_time_leaves_the_core_sound(
         steps in vec((0_u8..17, 0_u16..5, 0_u64..4, 0_u64..1500), 0..120),

@@ -186,10 +186,10 @@ fn a_new_name_keeps_identity_and_ring_and_is_remembered() {
          live a b      | ask a#1, ask b#2
          ring          | changed
          exits a       | kill a#1
-         stopped a     | remember, spawn Server-799-000#3
-         live Server-799-000 | ask Server-799-000#3
-         views         | Server-799-000:1=live b:2=live
-         remember      | Server-799-000:1 b:2
+         stopped a     | remember, spawn new#3
+         live new | ask new#3
+         views         | new:1=live b:2=live
+         remember      | new:1 b:2
          ring          | same",
     );
 }

@@ -1,8 +1,9 @@
 //! A little language for tests of the core: each line is `what happens | commands that must come of it`.
 //!
 //! Instances are written `name#incarnation`, or just `name` for the present or latest life; `-name#5` is a dead
-//! one, and `:3` after a name is its number where it cannot be known. `Publish`, `Abandon` and news are left out
-//! of the commands; lines that only look (`state`, `news`, `ring`, `names`, `views`, `remember`) show them.
+//! one, and `:3` after a name is its number where it cannot be known; a random name is shown as `new`. `Publish`,
+//! `Abandon` and news are left out of the commands; lines that only look (`news`, `state`, `views`, `ring`, …)
+//! show what there is to see.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use slipring_hashing::{HashPair, Placement, ReplicaId, Table};
 
-use super::super::{Beat, Command, Core, Event, Found, Instance, News, Remembered, Running, Settings, SpawnFailure};
+use super::super::{
+    Beat, Command, Core, Event, Found, Instance, News, Remembered, Running, Settings, SpawnFailure,
+};
 use super::ms;
 use crate::fleet::state::Handle;
 
@@ -26,7 +29,7 @@ pub(super) fn check(settings: Settings, script: &str) {
     };
     for (number, line) in script.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let (action, expected) = line.split_once('|').unwrap_or((line, ""));
-        let got = run.line(action.trim());
+        let got = without_dice(&run.line(action.trim()));
         assert_eq!(got, expected.trim(), "line {number}, {:?}: {}\n{script}", run.now, action.trim());
     }
 }
@@ -57,12 +60,19 @@ impl Run {
                 let both = words.iter().flat_map(|name| [format!("spawned {name}"), format!("good {name}")]);
                 join(both.collect::<Vec<_>>().iter().map(|line| self.line(line)))
             }
-            "state" => join_words(self.core.members().map(|(i, state, _)| format!("{}={}", i.name, state.name()))),
-            "views" => join_words(self.core.views().iter().map(|v| format!("{}:{}={}", v.name, v.id, v.state.name()))),
+            "state" => {
+                join_words(self.core.members().map(|(i, state, _)| format!("{}={}", i.name, state.name())))
+            }
+            "views" => join_words(
+                self.core.views().iter().map(|v| format!("{}:{}={}", v.name, v.id, v.state.name())),
+            ),
             "names" => self.core.names().join(" "),
             "remember" => join_words(self.core.remember().iter().map(|r| format!("{}:{}", r.name, r.id))),
             "empty" => self.core.is_empty().to_string(),
-            "deadline" => self.core.next_deadline(self.now).map_or("none".into(), |at| (at - self.now).as_millis().to_string()),
+            "deadline" => self
+                .core
+                .next_deadline(self.now)
+                .map_or("none".into(), |at| (at - self.now).as_millis().to_string()),
             "ring" => {
                 let before = std::mem::replace(&mut self.ring, self.core.table().clone());
                 if *before == *self.ring { "same".into() } else { "changed".into() }
@@ -75,14 +85,21 @@ impl Run {
     fn begin(&mut self, words: &[&str]) -> String {
         let mut halves = words.split(|word| *word == "found");
         let names = halves.next().unwrap_or_default();
-        let remembered: Vec<_> = (0..).zip(names).map(|(id, name)| Remembered { id: ReplicaId(id), name: (*name).into(), claims: Vec::new() }).collect();
-        for Remembered { id, name, .. } in &remembered {
-            self.known.insert(0, Instance { id: *id, name: name.clone(), incarnation: 0 });
-        }
+        let remembered: Vec<_> = (0..)
+            .zip(names)
+            .map(|(id, name)| Remembered { id: ReplicaId(id), name: (*name).into(), claims: Vec::new() })
+            .collect();
         let id = |name: &str| remembered.iter().find(|r| r.name == name).map_or(ReplicaId(98), |r| r.id);
-        let found = halves.next().unwrap_or_default().iter().map(|word| found(word, id)).collect();
+        let found: Vec<_> = halves.next().unwrap_or_default().iter().map(|word| found(word, id)).collect();
+        self.know(&found);
         let commands = self.core.begin(&remembered, found, self.now).unwrap();
         self.render(commands)
+    }
+
+    fn know(&mut self, found: &[Found]) {
+        for Found { instance, .. } in found {
+            self.known.entry(instance.incarnation).or_insert_with(|| instance.clone());
+        }
     }
 
     /// As the shell does: a tick at every deadline.
@@ -114,11 +131,15 @@ impl Run {
                 self.known.insert(i.incarnation, i);
                 Some(word)
             }
-            Command::Stop { instance: i, grace } if grace.is_zero() => Some(format!("kill {}#{}", i.name, i.incarnation)),
+            Command::Stop { instance: i, grace } if grace.is_zero() => {
+                Some(format!("kill {}#{}", i.name, i.incarnation))
+            }
             Command::Stop { instance: i, .. } => Some(format!("stop {}#{}", i.name, i.incarnation)),
             Command::Probe { instance: i, .. } => Some(format!("ask {}#{}", i.name, i.incarnation)),
             Command::Drain { instance: i, .. } => Some(format!("drain {}#{}", i.name, i.incarnation)),
-            Command::Answer { ticket, answer: Ok(names) } => Some(format!("answer {ticket}: {}", names.join(" "))),
+            Command::Answer { ticket, answer: Ok(names) } => {
+                Some(format!("answer {ticket}: {}", names.join(" ")))
+            }
             Command::Answer { ticket, answer: Err(_) } => Some(format!("answer {ticket}: error")),
             Command::Remember => Some("remember".into()),
             Command::Tell(told) => {
@@ -133,8 +154,11 @@ impl Run {
     fn instance(&self, word: &str) -> Instance {
         let (name, incarnation) = word.split_once('#').unwrap_or((word, ""));
         let latest = || {
-            let member = self.core.members().map(|(i, ..)| i).find(|i| i.name == name);
-            member.or_else(|| self.known.values().rev().find(|i| i.name == name)).unwrap_or_else(|| panic!("no {word}")).clone()
+            let member = self.core.members().map(|(i, ..)| i).find(|i| without_dice(&i.name) == name);
+            member
+                .or_else(|| self.known.values().rev().find(|i| i.name == name))
+                .unwrap_or_else(|| panic!("no {word}"))
+                .clone()
         };
         incarnation.parse().map_or_else(|_| latest(), |incarnation: u64| self.known[&incarnation].clone())
     }
@@ -150,7 +174,10 @@ fn words_to_event(run: &mut Run, verb: &str, words: &[&str]) -> String {
             let instance = run.instance(words[0]);
             Event::Spawned { running: running(instance.incarnation), instance }
         }
-        "fails" => Event::SpawnFailed { instance: run.instance(words[0]), failure: SpawnFailure::new("it fails", "do something") },
+        "fails" => Event::SpawnFailed {
+            instance: run.instance(words[0]),
+            failure: SpawnFailure::new("it fails", "do something"),
+        },
         "exits" => Event::Exited { instance: run.instance(words[0]), why: "exit status: 1".into() },
         "refused" => Event::Refused { instance: run.instance(words[0]) },
         "good" => beat(Beat::Good),
@@ -161,8 +188,12 @@ fn words_to_event(run: &mut Run, verb: &str, words: &[&str]) -> String {
         "stop-fails" => Event::StopFailed { instance: run.instance(words[0]), why: "it hangs".into() },
         "sees" => {
             let asked = ms(words[0].trim_start_matches('@').parse().unwrap());
-            let id = |word: &str| run.known.values().rev().find(|i| i.name == word).map_or(ReplicaId(98), |i| i.id);
-            Event::Observed { asked, found: words[1..].iter().map(|word| found(word, id)).collect() }
+            let id = |word: &str| {
+                run.known.values().rev().find(|i| i.name == word).map_or(ReplicaId(98), |i| i.id)
+            };
+            let found: Vec<_> = words[1..].iter().map(|word| found(word, id)).collect();
+            run.know(&found);
+            Event::Observed { asked, found }
         }
         "shutdown" => Event::Shutdown,
         _ => panic!("no such line: {verb}"),
@@ -175,8 +206,13 @@ fn found(word: &str, id: impl Fn(&str) -> ReplicaId) -> Found {
     let incarnation = incarnation.parse().unwrap();
     let alive = !word.starts_with('-');
     let word = word.trim_start_matches('-');
-    let (name, id) = word.split_once(':').map_or_else(|| (word, id(word)), |(name, n)| (name, ReplicaId(n.parse::<u16>().unwrap() - 1)));
-    Found { instance: Instance { id, name: name.into(), incarnation }, running: alive.then(|| running(incarnation)) }
+    let (name, id) = word
+        .split_once(':')
+        .map_or_else(|| (word, id(word)), |(name, n)| (name, ReplicaId(n.parse::<u16>().unwrap() - 1)));
+    Found {
+        instance: Instance { id, name: name.into(), incarnation },
+        running: alive.then(|| running(incarnation)),
+    }
 }
 
 fn news(news: &News) -> String {
@@ -206,4 +242,13 @@ fn join(parts: impl IntoIterator<Item = String>) -> String {
 
 fn join_words(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(" ")
+}
+
+/// `Server-830-000#3` as `new#3`: what the dice say is their own affair.
+fn without_dice(text: &str) -> String {
+    let hide = |word: &str| match word.strip_prefix("Server-") {
+        Some(digits) => format!("new{}", digits.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-')),
+        None => word.to_owned(),
+    };
+    join_words(text.split(' ').map(hide))
 }
