@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Admin;
-use crate::admin::access::{Access, container_gateways};
+use crate::admin::access::Access;
+use crate::admin::{Admin, MOST_WATCHERS};
 use crate::config::{Config, RuntimeChoice};
 use crate::fleet::runtime::docker::DockerRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
@@ -68,7 +68,7 @@ impl Balancer {
                 cfg!(target_feature = "crt-static") && DockerRuntime::answers(&config.docker).await
             }
         };
-        let (fleet, runtime) = if docker {
+        let ((fleet, own_addresses), runtime) = if docker {
             let runtime =
                 DockerRuntime::connect(config.docker.clone(), exits).await.map_err(BeginError::from)?;
             (begin(&config, runtime, ends, metrics.clone()).await?, "docker")
@@ -80,16 +80,21 @@ impl Balancer {
         };
         let admin = Admin {
             fleet: fleet.clone(),
-            access: Arc::new(Access::new(config.admin.token.clone(), container_gateways())),
+            access: Arc::new(Access::new(config.admin.token.clone(), own_addresses)),
             metrics: metrics.clone(),
             key: config.proxy.key.clone(),
+            room: config.placement.capacity().min(config.fleet.max_replicas),
+            planning: Arc::new(Semaphore::new(1)),
+            watching: Arc::new(Semaphore::new(MOST_WATCHERS)),
+            stopping: CancellationToken::new(),
             change_timeout: config.fleet.start_timeout
                 + config.fleet.stop_timeout * 2
                 + Duration::from_secs(30),
         };
         let mut limited = config.proxy.clone();
         limited.max_connections = affordable(limited.max_connections);
-        let proxy = Arc::new(Proxy { config: limited, fleet, metrics });
+        let proxy =
+            Arc::new(Proxy { config: limited, start_timeout: config.fleet.start_timeout, fleet, metrics });
         let front = Front { proxy, contract: admin.contract() };
         Ok(Self { config, main, admin_only, front, admin, runtime })
     }
@@ -126,14 +131,12 @@ impl Balancer {
         let stop = CancellationToken::new();
         let service = admin.everything().into_make_service_with_connect_info::<SocketAddr>();
         let administration = tokio::spawn(serve_admin(admin_only, service, stop.clone()));
-        let mut shutdown = std::pin::pin!(shutdown);
-        // Until the first replicas live, clients wait in the kernel's queue instead of reading 503.
-        tokio::select! {
-            _ = tokio::time::timeout(config.fleet.start_timeout, admin.fleet.settled()) => {
-                front.serve(main, shutdown, config.drain_timeout).await;
-            }
-            () = &mut shutdown => drop(main),
-        }
+        let stopping = admin.stopping.clone();
+        let shutdown = async move {
+            shutdown.await;
+            stopping.cancel();
+        };
+        front.serve(main, shutdown, config.drain_timeout).await;
         admin.fleet.shutdown().await;
         stop.cancel();
         administration.abort(); // event streams never end by themselves

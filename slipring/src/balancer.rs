@@ -13,7 +13,7 @@ use slipring_balancer::app::Balancer;
 use slipring_balancer::config::{Config, DEFAULT_FILE, Sources};
 
 use crate::report::complain;
-use crate::signals::Signals;
+use crate::signals::{Signals, Stop};
 
 const MISTAKE: u8 = 2;
 
@@ -112,14 +112,21 @@ fn sources(arguments: Arguments) -> Result<Sources, String> {
 }
 
 async fn serve(config: Config) -> ExitCode {
-    let signals = match Signals::new() {
-        Ok(signals) => signals,
+    match Signals::new() {
+        Ok(signals) => signals.run_until(|stop| start_and_run(config, stop)).await,
         Err(error) => {
             complain(&error);
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
+    }
+}
+
+async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
+    let started = tokio::select! {
+        started = Balancer::start(config) => started,
+        () = stop.asked() => return ExitCode::SUCCESS,
     };
-    let balancer = match Balancer::start(config).await {
+    let balancer = match started {
         Ok(balancer) => balancer,
         Err(error) => {
             complain(&error);
@@ -134,14 +141,8 @@ async fn serve(config: Config) -> ExitCode {
         }
     }
     tracing::info!(runtime = balancer.runtime(), "the balancer runs");
-    signals
-        .run_until(|told| async move {
-            let told = async {
-                told.await.unwrap_or_default();
-            };
-            balancer.run(told).await;
-        })
-        .await
+    balancer.run(stop.asked()).await;
+    ExitCode::SUCCESS
 }
 
 /// Every client and every replica's connection is a file descriptor: take as many as we may have.

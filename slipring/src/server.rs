@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         complain(&error);
         return ExitCode::FAILURE;
     }
+    if let Err(error) = rustix::thread::set_name(c"slipring") {
+        tracing::debug!(%error, "the process keeps the name that it has");
+    }
     // One thread: replicas are many and small, and share the machine with their balancer.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -48,11 +51,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 let drain = Duration::from_secs(arguments.drain_seconds);
                 let id = ServerId::new(arguments.id);
                 signals
-                    .run_until(|told| async move {
-                        let told = async {
-                            told.await.unwrap_or_default();
-                        };
-                        serve(listener, id, told, drain).await;
+                    .run_until(|mut stop| async move {
+                        serve(listener, id, stop.asked(), drain).await;
+                        ExitCode::SUCCESS
                     })
                     .await
             }

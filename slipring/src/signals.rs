@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Conventional: 128 + the number of SIGINT.
 pub(crate) const ENDED_AT_ONCE: u8 = 130;
@@ -28,15 +29,15 @@ impl Signals {
     }
 
     /// Runs `work`, which is told of the first signal, and is dropped at the second.
-    pub(crate) async fn run_until<F: Future<Output = ()>>(
+    pub(crate) async fn run_until<F: Future<Output = ExitCode>>(
         mut self,
-        work: impl FnOnce(tokio::sync::oneshot::Receiver<()>) -> F,
+        work: impl FnOnce(Stop) -> F,
     ) -> ExitCode {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let work = work(told);
+        let (tell, told) = oneshot::channel();
+        let work = work(Stop(told));
         tokio::pin!(work);
         tokio::select! {
-            () = &mut work => return ExitCode::SUCCESS,
+            code = &mut work => return code,
             () = self.next() => {}
         }
         tracing::info!("stopping; a second signal ends it at once");
@@ -44,8 +45,18 @@ impl Signals {
             tracing::debug!("it was ending already");
         }
         tokio::select! {
-            () = &mut work => ExitCode::SUCCESS,
+            code = &mut work => code,
             () = self.next() => ExitCode::from(ENDED_AT_ONCE),
         }
+    }
+}
+
+/// Resolves at the first signal.
+pub(crate) struct Stop(oneshot::Receiver<()>);
+
+impl Stop {
+    pub(crate) async fn asked(&mut self) {
+        // Without a sender nobody will ever ask: that is an end too.
+        (&mut self.0).await.unwrap_or_default();
     }
 }

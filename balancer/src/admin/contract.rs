@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::header::ALLOW;
+use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
@@ -70,13 +70,17 @@ fn members(names: &[String]) -> Response {
 
 /// The one place where a refused change becomes a status.
 fn refusal(error: &ChangeError) -> Response {
-    let status = match error {
-        ChangeError::Refused(RequestError::ShuttingDown) | ChangeError::Gone | ChangeError::Failed(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        ChangeError::Refused(_) => StatusCode::BAD_REQUEST,
+    let unavailable = match error {
+        ChangeError::Refused(refused) => matches!(refused, RequestError::ShuttingDown),
+        ChangeError::Failed(failure) => !failure.name_taken,
+        ChangeError::Gone => true,
     };
-    failure(status, &error.to_string()).into_response()
+    let status = if unavailable { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST };
+    let mut response = failure(status, &error.to_string());
+    if unavailable {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response.into_response()
 }
 
 fn wrong_method(allowed: &'static str) -> Response {

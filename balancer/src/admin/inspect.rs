@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, RawQuery, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use super::Admin;
 use crate::fleet::events::FleetEvent;
 use crate::fleet::state::State as ReplicaState;
 use crate::proxy::error::failure;
+use crate::proxy::key::KeySource;
 use crate::snapshot::Snapshot;
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
@@ -37,13 +39,16 @@ pub(super) async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Every member is live. A balancer that starts or heals is not ready, though it serves with those it has.
-pub(super) async fn readyz(State(admin): State<Admin>) -> Response {
+/// A replica is live, and the balancer is not on its way out: send requests here. `?all=true` asks for every member.
+pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     let snapshot = admin.fleet.snapshot();
     let (live, members) = (snapshot.count(ReplicaState::Live), snapshot.len());
-    let ready = members > 0 && live == members;
+    let wanted = if query.as_deref() == Some("all=true") { members } else { 1 };
+    let stopping = admin.stopping.is_cancelled();
+    let ready = live > 0 && live >= wanted && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "live": live, "members": members }))).into_response()
+    (status, Json(json!({ "ready": ready, "live": live, "members": members, "stopping": stopping })))
+        .into_response()
 }
 
 pub(super) async fn replicas(State(admin): State<Admin>) -> Json<Value> {
@@ -103,16 +108,21 @@ pub(super) struct RouteQuery {
 
 /// Which slot a key has, which replica, which next, and why.
 ///
-/// A key of digits is a request id, as the contract's clients send; `as=bytes` takes it as bytes.
-pub(super) async fn route(State(admin): State<Admin>, Query(query): Query<RouteQuery>) -> Response {
-    let Some(text) = query.key else {
-        return failure(StatusCode::BAD_REQUEST, "say which key: /route?key=123456").into_response();
+/// `as` says what the key is: `id`, a request id, which is what is drawn when keys are random (then digits are
+/// taken for one); `bytes`, which is what every other source yields.
+pub(super) async fn route(
+    State(admin): State<Admin>,
+    query: Result<Query<RouteQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(RouteQuery { key: Some(text), kind })) = query else {
+        return failure(StatusCode::BAD_REQUEST, "say which key, once: /route?key=123456").into_response();
     };
-    let number = text.parse::<u32>().ok();
-    let key = match (query.kind.as_deref(), number) {
-        (None | Some("id"), Some(number)) => Key::Id(number),
+    let drawn = matches!(admin.key.first(), None | Some(KeySource::Random));
+    let key = match (kind.as_deref(), text.parse::<u32>()) {
+        (Some("id"), Ok(number)) => Key::Id(number),
+        (None, Ok(number)) if drawn => Key::Id(number),
         (None | Some("bytes"), _) => Key::Bytes(text.as_bytes()),
-        (Some("id"), None) => {
+        (Some("id"), Err(_)) => {
             return failure(StatusCode::BAD_REQUEST, "an id is a number from 0 to 4294967295")
                 .into_response();
         }
@@ -150,23 +160,22 @@ pub(super) async fn route(State(admin): State<Admin>, Query(query): Query<RouteQ
 }
 
 /// Everything the fleet remembers, and everything that follows; `Last-Event-ID` leaves out what is known.
-pub(super) async fn events(
-    State(admin): State<Admin>,
-    headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub(super) async fn events(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let Ok(place) = admin.watching.clone().try_acquire_owned() else { return super::overloaded() };
     let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
     let (past, live) = admin.fleet.events().subscribe(known);
-    let follow = stream::unfold(live, |mut live| async {
-        match live.recv().await {
-            Ok(event) => Some((line(&event), live)),
+    let follow = stream::unfold((live, place), |(mut live, place)| async {
+        let event = match live.recv().await {
+            Ok(event) => line(&event),
             Err(RecvError::Lagged(missed)) => {
-                Some((Event::default().event("lagged").data(json!({ "missed": missed }).to_string()), live))
+                Event::default().event("lagged").data(json!({ "missed": missed }).to_string())
             }
-            Err(RecvError::Closed) => None,
-        }
+            Err(RecvError::Closed) => return None,
+        };
+        Some((event, (live, place)))
     });
     let past = stream::iter(past).map(|event| line(&event));
-    Sse::new(past.chain(follow).map(Ok)).keep_alive(KeepAlive::default())
+    Sse::new(past.chain(follow).map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response()
 }
 
 fn line(event: &Arc<FleetEvent>) -> Event {

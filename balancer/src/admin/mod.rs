@@ -13,6 +13,8 @@ use axum::error_handling::HandleErrorLayer;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
@@ -25,6 +27,8 @@ use access::Access;
 
 /// Administrative calls at a time; more are refused.
 const MOST_CALLS: usize = 64;
+/// Streams of events at a time; more are refused.
+pub const MOST_WATCHERS: usize = 64;
 /// The largest body of a call, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
 
@@ -39,6 +43,14 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Where requests' keys come from, for `/route`.
     pub key: Vec<KeySource>,
+    /// The most replicas there may be.
+    pub room: usize,
+    /// Plans are computed one at a time.
+    pub planning: Arc<Semaphore>,
+    /// Places for streams of events.
+    pub watching: Arc<Semaphore>,
+    /// Cancelled when the balancer takes no more requests.
+    pub stopping: CancellationToken,
     /// How long a change may take.
     pub change_timeout: Duration,
 }
@@ -61,7 +73,10 @@ impl Admin {
         let health =
             Router::new().route("/healthz", get(inspect::healthz)).route("/readyz", get(inspect::readyz));
         let unguarded = health.with_state(self.clone());
-        self.guarded(contract::routes().merge(seen)).merge(unguarded).fallback(any(unknown))
+        self.guarded(contract::routes().merge(seen))
+            .merge(unguarded)
+            .fallback(any(unknown))
+            .method_not_allowed_fallback(wrong_method)
     }
 
     fn guarded(&self, routes: Router<Self>) -> Router {
@@ -82,6 +97,11 @@ fn overloaded() -> Response {
         failure(StatusCode::SERVICE_UNAVAILABLE, "too many administrative calls at once; try again");
     response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
     response.into_response()
+}
+
+async fn wrong_method(method: http::Method, uri: http::Uri) -> Response {
+    failure(StatusCode::METHOD_NOT_ALLOWED, &format!("'{}' does not take {method}", uri.path()))
+        .into_response()
 }
 
 async fn unknown(uri: http::Uri) -> Response {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
@@ -30,18 +31,34 @@ enum PlanError {
     Payload(#[from] serde_json::Error),
     #[error("there is no replica '{0}'; GET /rep lists them")]
     Unknown(String),
+    #[error("not enough slots: {0} more replicas fit")]
+    Full(usize),
     #[error(transparent)]
     Placement(#[from] PlacementError),
 }
 
-pub(super) async fn plan(State(admin): State<Admin>, body: Bytes) -> Response {
-    match consider(&admin.fleet.snapshot(), &body) {
-        Ok(answer) => Json(answer).into_response(),
-        Err(error) => failure(StatusCode::BAD_REQUEST, &error.to_string()).into_response(),
+/// Tables are built off the threads that serve, one plan at a time.
+pub(super) async fn plan(State(admin): State<Admin>, body: Result<Bytes, BytesRejection>) -> Response {
+    let Ok(body) = body else {
+        return failure(StatusCode::BAD_REQUEST, "the plan is too large").into_response();
+    };
+    let Ok(place) = admin.planning.clone().try_acquire_owned() else { return super::overloaded() };
+    let considered = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        consider(&admin.fleet.snapshot(), &body, admin.room)
+    });
+    match considered.await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(error)) => failure(StatusCode::BAD_REQUEST, &error.to_string()).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a plan could not be computed");
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "the plan could not be computed; the log says why")
+                .into_response()
+        }
     }
 }
 
-fn consider(snapshot: &Snapshot, body: &[u8]) -> Result<Value, PlanError> {
+fn consider(snapshot: &Snapshot, body: &[u8], room: usize) -> Result<Value, PlanError> {
     let plan: Plan = serde_json::from_slice(body)?;
     let before = &*snapshot.table;
     let mut after = Table::clone(before);
@@ -49,10 +66,13 @@ fn consider(snapshot: &Snapshot, body: &[u8]) -> Result<Value, PlanError> {
         let member = snapshot.views.iter().find(|view| view.name == *name && snapshot.names.contains(name));
         after = after.without(member.ok_or_else(|| PlanError::Unknown(name.clone()))?.id);
     }
+    let room = room.saturating_sub(after.len());
+    if usize::from(plan.add) > room {
+        return Err(PlanError::Full(room));
+    }
     for _ in 0..plan.add {
-        let taken: Vec<_> = after.members().iter().map(|member| member.id).collect();
-        let id = (0..u16::MAX).map(ReplicaId).find(|id| !taken.contains(id)).unwrap_or(ReplicaId(u16::MAX));
-        after = after.with(ring_member(id))?;
+        let id = ReplicaId::lowest_free(after.members().iter().map(|member| member.id));
+        after = after.with(ring_member(id.ok_or(PlanError::Full(room))?))?;
     }
     let moves = stats::moves(before, &after);
     let shares = |table: &Table| -> Vec<Value> {

@@ -164,9 +164,11 @@ pub struct ProxyConfig {
     pub connect_timeout: Duration,
     /// From the request to the head of the answer.
     pub first_byte_timeout: Duration,
-    /// Between two pieces of a body, and on a kept-alive connection.
+    /// Between two pieces of a body, and on a client's kept-alive connection.
     pub idle_timeout: Duration,
-    /// How many replicas one request may be offered to.
+    /// How long an idle connection to a replica is kept.
+    pub replica_idle_timeout: Duration,
+    /// How many replicas one request may wait for in turn; a refused connection costs no wait and does not count.
     pub max_attempts: usize,
     /// Client connections at a time.
     pub max_connections: usize,
@@ -223,7 +225,7 @@ impl Config {
                 parse::words,
             ),
         };
-        let docker = Self::read_docker(r);
+        let docker = Self::read_docker(r, listen.port());
         let proxy = Self::read_proxy(r);
         Self { listen, admin, state, drain_timeout, fleet, process, docker, placement, proxy }
     }
@@ -404,14 +406,16 @@ impl Config {
         fleet
     }
 
-    fn read_docker(r: &mut Reader<'_>) -> DockerConfig {
+    fn read_docker(r: &mut Reader<'_>, listen_port: u16) -> DockerConfig {
         r.section("docker", "Replicas as containers.");
         DockerConfig {
             socket: r.key("docker.socket", "/var/run/docker.sock", "The engine's socket.", parse::file_path),
             network: r.key("docker.network", "my_net", "The network of the replicas; made when it is missing.", parse::docker_name),
             image: r.key("docker.image", "", "An image of your own that listens on docker.port; \"\" builds slipring:<version> from this executable.", parse::optional_text),
             port: r.key("docker.port", "5000", "What replicas listen on inside their container.", parse::number(1_u16..=u16::MAX)),
-            fleet: r.key("docker.fleet", "slipring", "The label that tells this balancer's containers from another's.", parse::docker_name),
+            fleet: r
+                .key("docker.fleet", "", "The label that tells this balancer's containers from another's on the same engine; \"\": slipring-<port of listen>.", parse::optional_docker_name)
+                .unwrap_or_else(|| format!("slipring-{listen_port}")),
         }
     }
 
@@ -422,8 +426,9 @@ impl Config {
             key: r.key("proxy.key", "[\"random\"]", "Where a request's key comes from, the first that has one: header:NAME, cookie:NAME, query:NAME, path, client, random.", parse::key_sources),
             connect_timeout: r.key("proxy.connect_timeout", "1s", "To a replica's accept.", parse::duration),
             first_byte_timeout: r.key("proxy.first_byte_timeout", "30s", "From the request to the head of its answer.", parse::duration),
-            idle_timeout: r.key("proxy.idle_timeout", "60s", "Between two pieces of a body, and on a kept-alive connection.", parse::duration),
-            max_attempts: r.key("proxy.max_attempts", "3", "How many replicas one request may be offered to.", parse::number(1_usize..=100)),
+            idle_timeout: r.key("proxy.idle_timeout", "60s", "Between two pieces of a body, and on a client's kept-alive connection.", parse::duration),
+            replica_idle_timeout: r.key("proxy.replica_idle_timeout", "15s", "How long an idle connection to a replica is kept; less than the replica itself keeps it.", parse::duration),
+            max_attempts: r.key("proxy.max_attempts", "3", "How many replicas one request may wait for in turn; a refused connection costs no wait and does not count.", parse::number(1_usize..=100)),
             max_connections: r.key("proxy.max_connections", "20000", "Clients at a time (at most three quarters of the limit of open files); more wait in the kernel's queue.", parse::number(1_usize..=1_000_000)),
             max_connections_per_replica: r.key("proxy.max_connections_per_replica", "1024", "Requests beyond these wait for a free connection, at most first_byte_timeout.", parse::number(1_usize..=1_000_000)),
         }

@@ -117,6 +117,10 @@ pub(super) fn docker_name(written: &Written) -> Parsed<String> {
     if fits { Ok(text.to_owned()) } else { Err("letters, digits, _ . and -, a letter or digit first".into()) }
 }
 
+pub(super) fn optional_docker_name(written: &Written) -> Parsed<Option<String>> {
+    if written.text()?.is_empty() { Ok(None) } else { docker_name(written).map(Some) }
+}
+
 pub(super) fn path(written: &Written) -> Parsed<String> {
     let text = written.text()?;
     let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');

@@ -1,5 +1,7 @@
 //! Every mistake at once, each with the place where it was written and what would be right.
 
+use std::ops::Range;
+
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::reader::Origin;
@@ -59,7 +61,7 @@ impl ConfigError {
             |place: String| format!("error: {}\n --> {place}\n  = {}", mistake.title, mistake.expected);
         match (&mistake.origin, &self.file) {
             (Origin::File(span), Some((name, text))) => {
-                let span = span.start.min(text.len())..span.end.min(text.len());
+                let Some(span) = visible(span, text) else { return plain(format!("the end of {name}")) };
                 let place = AnnotationKind::Primary.span(span).label(&mistake.expected);
                 let snippet = Snippet::source(text).path(name).annotation(place);
                 Renderer::plain().render(&[Level::ERROR.primary_title(&mistake.title).element(snippet)])
@@ -69,6 +71,16 @@ impl ConfigError {
             (Origin::Default | Origin::File(_), _) => plain("the default".to_owned()),
         }
     }
+}
+
+/// The part of `span` that can be underlined: within one line, whole characters, at least one. The renderer takes
+/// nothing else.
+fn visible(span: &Range<usize>, text: &str) -> Option<Range<usize>> {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let line_end = text[start..].find(['\r', '\n']).map_or(text.len(), |at| start + at);
+    let end = text.ceil_char_boundary(span.end.min(line_end));
+    let one = text[start..line_end].chars().next().map(char::len_utf8)?;
+    Some(start..end.max(start + one))
 }
 
 impl std::fmt::Display for ConfigError {

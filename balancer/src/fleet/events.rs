@@ -12,7 +12,7 @@ const HISTORY: usize = 1024;
 /// One thing that happened to one replica, or to the fleet.
 #[derive(Clone, Debug, Serialize)]
 pub struct FleetEvent {
-    /// Counts upwards from 1.
+    /// Counts upwards, over restarts too.
     pub sequence: u64,
     /// Milliseconds since 1970.
     pub unix_ms: u64,
@@ -70,14 +70,13 @@ pub struct Events {
     live: broadcast::Sender<Arc<FleetEvent>>,
 }
 
-impl Default for Events {
-    fn default() -> Self {
-        let log = Log { history: VecDeque::with_capacity(HISTORY), next: 1 };
+impl Events {
+    /// No events yet. Their numbers begin at the clock's milliseconds, so that those of an earlier life are lower.
+    pub fn starting_at(unix_ms: u64) -> Self {
+        let log = Log { history: VecDeque::with_capacity(HISTORY), next: unix_ms };
         Self { log: Arc::new(Mutex::new(log)), live: broadcast::Sender::new(HISTORY) }
     }
-}
 
-impl Events {
     /// Publishes one event. Nobody need be listening.
     pub fn publish(&self, unix_ms: u64, news: News) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 //! With the ring's slots kept beside the names, because the contract's probing depends on history: without them
 //! a restart after a removal would move keys.
 
+use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ pub struct Remembered {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct Content {
     version: u32,
     placement: String,
     replicas: Vec<Entry>,
@@ -57,27 +58,37 @@ pub enum Recollection {
     },
 }
 
-/// The memory could not be written or read.
+/// The memory could not be taken, read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("the membership file {path} cannot be {verb}: check its folder's permissions and space, or set `state`", path = path.display())]
-pub struct MemoryError {
-    path: PathBuf,
-    verb: &'static str,
-    source: std::io::Error,
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The file system refused.
+    #[error("the membership file {path} cannot be {verb}: check its folder's permissions and space, or set `state`", path = path.display())]
+    Io { path: PathBuf, verb: &'static str, source: std::io::Error },
+    /// Two balancers with one memory would undo each other's changes.
+    #[error("another balancer uses the membership file {path}: stop it, or give this one a `state` of its own", path = .0.display())]
+    Held(PathBuf),
 }
 
-/// The file that remembers.
-#[derive(Clone, Debug)]
+/// The file that remembers, held by one balancer at a time.
+#[derive(Debug)]
 pub struct Memory {
     path: PathBuf,
     placement: String,
     limit: usize,
+    /// Locked for as long as it is open; the kernel unlocks it however this process ends.
+    _lock: File,
 }
 
 impl Memory {
-    /// A memory in `path` for this placement, of at most `limit` members.
-    pub fn new(path: PathBuf, placement: &Placement, limit: usize) -> Self {
-        Self { path, placement: format!("{placement:?}"), limit }
+    /// Takes the memory in `path` for this placement, of at most `limit` members.
+    pub fn open(path: PathBuf, placement: &Placement, limit: usize) -> Result<Self, MemoryError> {
+        let lock_path = PathBuf::from(format!("{}.lock", path.display()));
+        let lock = lock(&lock_path).map_err(|source| match source.kind() {
+            ErrorKind::WouldBlock => MemoryError::Held(path.clone()),
+            _ => MemoryError::Io { path: lock_path, verb: "written", source },
+        })?;
+        Ok(Self { path, placement: describe(placement), limit, _lock: lock })
     }
 
     /// Reads the members. A file that is not what this program writes is set aside, never obeyed.
@@ -85,20 +96,26 @@ impl Memory {
         let text = match std::fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Recollection::Nothing),
-            Err(source) => return Err(MemoryError { path: self.path.clone(), verb: "read", source }),
+            Err(source) => return Err(MemoryError::Io { path: self.path.clone(), verb: "read", source }),
         };
         match self.parse(&text) {
             Ok(members) => Ok(Recollection::Members(members)),
             Err(why) => {
-                let aside = PathBuf::from(format!("{}.corrupt", self.path.display()));
+                let aside = self.free_name();
                 let moved = std::fs::rename(&self.path, &aside).is_ok();
                 Ok(Recollection::Corrupt { why, aside: moved.then_some(aside) })
             }
         }
     }
 
+    /// A name beside the file that no earlier corrupt one has.
+    fn free_name(&self) -> PathBuf {
+        let numbered = |n: u32| PathBuf::from(format!("{}.corrupt-{n}", self.path.display()));
+        (1..=u32::MAX).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(0))
+    }
+
     fn parse(&self, text: &[u8]) -> Result<Vec<Remembered>, String> {
-        let file: File = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let file: Content = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if file.version != VERSION {
             return Err(format!("its version is {}, this program writes {VERSION}", file.version));
         }
@@ -124,16 +141,35 @@ impl Memory {
 
     /// Writes the members so that a crash leaves the old file or the new one.
     pub fn store(&self, members: &[Remembered]) -> Result<(), MemoryError> {
-        let error = |source| MemoryError { path: self.path.clone(), verb: "written", source };
+        let error = |source| MemoryError::Io { path: self.path.clone(), verb: "written", source };
         let entry =
             |m: &Remembered| Entry { id: m.id.number(), name: m.name.clone(), slots: m.claims.clone() };
-        let file = File {
+        let file = Content {
             version: VERSION,
             placement: self.placement.clone(),
             replicas: members.iter().map(entry).collect(),
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|source| error(source.into()))?;
         write_atomically(&self.path, &text).map_err(error)
+    }
+}
+
+fn lock(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let file = File::options().create(true).append(true).open(path)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+/// The placement, in words of the file's own: slots of another ring are no use.
+fn describe(placement: &Placement) -> String {
+    match placement {
+        Placement::Slots { pair, slots, virtual_servers, probing } => {
+            format!("slots/{pair}/{slots}/{virtual_servers}/{probing}")
+        }
+        other => other.name().to_owned(),
     }
 }
 
@@ -161,7 +197,7 @@ mod tests {
     }
 
     fn memory(folder: &tempfile::TempDir, placement: &Placement) -> Memory {
-        Memory::new(folder.path().join("deep/state.json"), placement, 10)
+        Memory::open(folder.path().join("deep/state.json"), placement, 10).unwrap()
     }
 
     #[test]
@@ -184,10 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn one_balancer_at_a_time_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = memory(&folder, &Placement::Rendezvous);
+        let path = first.path.clone();
+        let second = Memory::open(path.clone(), &Placement::Rendezvous, 10);
+        assert!(matches!(second, Err(MemoryError::Held(_))));
+        drop(first);
+        assert!(Memory::open(path, &Placement::Rendezvous, 10).is_ok());
+    }
+
+    #[test]
     fn a_corrupt_file_is_set_aside_and_never_obeyed() {
         let entry = |id: i64, name: &str| format!(r#"{{"id":{id},"name":"{name}"}}"#);
         let file = |entries: &[String]| {
-            format!(r#"{{"version":1,"placement":"Rendezvous","replicas":[{}]}}"#, entries.join(","))
+            format!(r#"{{"version":1,"placement":"rendezvous","replicas":[{}]}}"#, entries.join(","))
         };
         let too_many: Vec<_> = (1..=11).map(|id| entry(id, &format!("s{id}"))).collect();
         for text in [

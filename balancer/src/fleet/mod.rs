@@ -11,5 +11,6 @@ pub mod memory;
 pub mod names;
 pub mod request;
 pub mod runtime;
+pub mod scribe;
 pub mod shell;
 pub mod state;

@@ -3,10 +3,11 @@
 //! Everything that takes time runs in a task of its own and returns as an event, so that the owner never waits.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use slipring_hashing::PlacementError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -18,6 +19,7 @@ use super::heartbeat::probe;
 use super::memory::{Memory, MemoryError, Recollection, Remembered};
 use super::request::{Change, RequestError};
 use super::runtime::{Exit, Runtime, RuntimeError, SpawnFailure};
+use super::scribe::Scribe;
 use super::state::{Instance, State};
 use crate::config::{Config, FleetConfig};
 use crate::metrics::Metrics;
@@ -79,8 +81,8 @@ pub struct Fleet {
 
 impl Fleet {
     /// Ring and health at this moment.
-    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
-        self.snapshot.load()
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
     }
 
     /// What the fleet tells.
@@ -119,6 +121,11 @@ impl Fleet {
         }
     }
 
+    /// Whether [`Fleet::settled`] would resolve at once.
+    pub fn has_settled(&self) -> bool {
+        *self.settled.borrow()
+    }
+
     /// Drains and stops every replica; resolves when nothing is left.
     pub async fn shutdown(&self) {
         let (done, wait) = oneshot::channel();
@@ -128,7 +135,8 @@ impl Fleet {
     }
 }
 
-/// Prepares `runtime`, takes up the remembered membership, and starts the owner task.
+/// Prepares `runtime`, takes up the remembered membership, and starts the owner task. With the fleet comes what
+/// [`Runtime::own_addresses`] says.
 ///
 /// # Errors
 /// When replicas cannot be started at all, or the membership cannot be read.
@@ -137,12 +145,14 @@ pub async fn begin<R: Runtime>(
     runtime: R,
     exits: mpsc::Receiver<Exit>,
     metrics: Arc<Metrics>,
-) -> Result<Fleet, BeginError> {
+) -> Result<(Fleet, Vec<IpAddr>), BeginError> {
     runtime.prepare().await?;
-    let events = Events::default();
-    let started = Instant::now();
+    let own_addresses = runtime.own_addresses().await;
     let unix_ms = unix_ms();
-    let memory = config.state.clone().map(|path| Memory::new(path, &config.placement, room(config)));
+    let events = Events::starting_at(unix_ms);
+    let started = Instant::now();
+    let memory =
+        config.state.clone().map(|path| Memory::open(path, &config.placement, room(config))).transpose()?;
     let found = runtime.list().await?;
     let remembered = match &memory {
         Some(memory) => recall(memory, &events, unix_ms)?,
@@ -181,9 +191,9 @@ pub async fn begin<R: Runtime>(
         config: config.fleet.clone(),
         limits: UpstreamLimits {
             connections: config.proxy.max_connections_per_replica,
-            idle_timeout: config.proxy.idle_timeout,
+            idle_timeout: config.proxy.replica_idle_timeout,
         },
-        memory,
+        scribe: memory.map(|memory| scribe(memory, events.clone())),
         events: events.clone(),
         metrics,
         snapshot: snapshot.clone(),
@@ -197,7 +207,7 @@ pub async fn begin<R: Runtime>(
     };
     owner.perform(first);
     tokio::spawn(owner.run(inbox, exits));
-    Ok(Fleet { inbox: sender, snapshot, events, settled })
+    Ok((Fleet { inbox: sender, snapshot, events, settled }, own_addresses))
 }
 
 fn room(config: &Config) -> usize {
@@ -253,7 +263,7 @@ struct Owner<R> {
     runtime: Arc<R>,
     config: FleetConfig,
     limits: UpstreamLimits,
-    memory: Option<Memory>,
+    scribe: Option<Scribe>,
     events: Events,
     metrics: Arc<Metrics>,
     snapshot: Shared,
@@ -326,7 +336,7 @@ impl<R: Runtime> Owner<R> {
             Message::Remove(change, reply) => match self.core.names_to_remove(&change) {
                 Ok(names) => {
                     self.handle(Event::Remove { names });
-                    answer(reply, Ok(self.core.names()));
+                    self.answer_when_written(reply, Ok(self.core.names()));
                 }
                 Err(refused) => answer(reply, Err(refused.into())),
             },
@@ -451,7 +461,7 @@ impl<R: Runtime> Owner<R> {
 
     fn answer_ticket(&mut self, ticket: Ticket, result: Answer) {
         if let Some(reply) = self.waiting.remove(&ticket) {
-            answer(reply, result.map_err(ChangeError::Failed));
+            self.answer_when_written(reply, result.map_err(ChangeError::Failed));
         }
     }
 
@@ -483,10 +493,10 @@ impl<R: Runtime> Owner<R> {
             members.push((instance.id, Entry { state, upstream }));
         }
         let views = self.core.views();
-        for gone in
-            self.snapshot.load().names.iter().filter(|name| !views.iter().any(|view| view.name == **name))
-        {
-            self.metrics.forget(gone);
+        // Also those that only drained: their counters were still wanted.
+        let remain = |name: &str| views.iter().any(|view| view.name == name);
+        for gone in self.snapshot.load().views.iter().filter(|view| !remain(&view.name)) {
+            self.metrics.forget(&gone.name);
         }
         let snapshot = Snapshot::new(self.core.table().clone(), self.core.names(), views, members);
         if snapshot.count(State::Starting) == 0 {
@@ -496,12 +506,27 @@ impl<R: Runtime> Owner<R> {
     }
 
     fn remember(&self) {
-        let Some(memory) = &self.memory else { return };
-        if let Err(error) = memory.store(&self.core.remember()) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            self.tell(News::Warning { why: format!("{error} ({cause})") });
+        if let Some(scribe) = &self.scribe {
+            scribe.remember(self.core.remember());
         }
     }
+
+    /// Answers a caller when the change is on disk.
+    fn answer_when_written(&self, reply: ChangeReply, result: Result<Vec<String>, ChangeError>) {
+        let Some(scribe) = &self.scribe else { return answer(reply, result) };
+        let written = scribe.written();
+        tokio::spawn(async move {
+            written.wait().await;
+            answer(reply, result);
+        });
+    }
+}
+
+fn scribe(memory: Memory, events: Events) -> Scribe {
+    Scribe::new(memory, move |why| {
+        tracing::warn!(why, "the membership could not be written");
+        events.publish(unix_ms(), News::Warning { why });
+    })
 }
 
 fn answer(reply: ChangeReply, result: Result<Vec<String>, ChangeError>) {

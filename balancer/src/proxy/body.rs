@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,9 @@ pub enum BodyError {
 pub struct Forwarded<G> {
     body: Option<Incoming>,
     idle_timeout: Duration,
+    /// Made at the first wait, set anew at each.
     timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
     guard: Option<G>,
 }
 
@@ -34,24 +36,35 @@ pub struct Forwarded<G> {
 pub trait AtEnd {
     /// The body is complete.
     fn at_end(self);
-}
 
-impl AtEnd for () {
-    fn at_end(self) {}
+    /// The body failed.
+    fn at_failure(self, _error: &BodyError)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 impl<G: AtEnd> Forwarded<G> {
     /// Forwards `body`; between two of its frames at most `idle_timeout` may pass.
     pub fn new(body: Incoming, idle_timeout: Duration, guard: G) -> Self {
-        let mut forwarded = Self { body: Some(body), idle_timeout, timer: None, guard: Some(guard) };
+        let mut forwarded =
+            Self { body: Some(body), idle_timeout, timer: None, waiting: false, guard: Some(guard) };
         if forwarded.body.as_ref().is_none_or(Body::is_end_stream) {
             forwarded.finish();
         }
         forwarded
     }
 
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        self.body = None;
+        if let Some(guard) = self.guard.take() {
+            guard.at_failure(&error);
+        }
+        error
+    }
+
     fn finish(&mut self) {
-        self.timer = None;
         if let Some(guard) = self.guard.take() {
             guard.at_end();
         }
@@ -61,7 +74,7 @@ impl<G: AtEnd> Forwarded<G> {
 impl<G> Forwarded<G> {
     /// No body.
     pub fn none() -> Self {
-        Self { body: None, idle_timeout: Duration::ZERO, timer: None, guard: None }
+        Self { body: None, idle_timeout: Duration::ZERO, timer: None, waiting: false, guard: None }
     }
 }
 
@@ -78,7 +91,10 @@ impl<G: AtEnd + Unpin> Body for Forwarded<G> {
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let body_ended = this.body.as_ref().is_none_or(Body::is_end_stream);
-                this.timer = None;
+                this.waiting = false;
+                if let Some(Err(error)) = frame {
+                    return Poll::Ready(Some(Err(this.fail(BodyError::Broken(error)))));
+                }
                 if frame.is_none() || body_ended {
                     this.finish();
                 }
@@ -87,9 +103,11 @@ impl<G: AtEnd + Unpin> Body for Forwarded<G> {
             Poll::Pending => {
                 let timeout = this.idle_timeout;
                 let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
+                if !std::mem::replace(&mut this.waiting, true) {
+                    timer.as_mut().reset(Instant::now() + timeout);
+                }
                 ready!(timer.as_mut().poll(cx));
-                this.body = None;
-                Poll::Ready(Some(Err(BodyError::Stalled(timeout))))
+                Poll::Ready(Some(Err(this.fail(BodyError::Stalled(timeout)))))
             }
         }
     }

@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
+use super::headers::REPLICA;
 use super::pool::ConnectError;
 
 /// Seconds after which a client may try again.
@@ -31,6 +32,12 @@ pub enum ProxyError {
     /// No head of an answer in time.
     #[error("the replica did not answer within {0:?}")]
     Timeout(Duration),
+    /// The client sent nothing more of its body.
+    #[error("the request's body stalled for {0:?}")]
+    ClientStalled(Duration),
+    /// The client broke off its body; it will hardly read this.
+    #[error("the request's body broke off")]
+    ClientGone,
     /// No route has this path.
     #[error("'{0}' endpoint does not exist in server replicas")]
     NoRoute(String),
@@ -43,15 +50,43 @@ impl ProxyError {
             Self::NoReplica | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Lost(_) | Self::Died => StatusCode::BAD_GATEWAY,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::NoRoute(_) => StatusCode::BAD_REQUEST,
+            Self::ClientStalled(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientGone | Self::NoRoute(_) => StatusCode::BAD_REQUEST,
         }
     }
 
+    /// Whether another replica may be asked, the request itself permitting. After a timeout the client has waited
+    /// long enough; its own failures stay its own.
+    pub fn may_be_repeated(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Died)
+    }
+}
+
+/// An error, and the replica that it happened with.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What happened.
+    pub error: ProxyError,
+    /// The name of the last replica that was tried.
+    pub replica: Option<HeaderValue>,
+}
+
+impl From<ProxyError> for Refusal {
+    fn from(error: ProxyError) -> Self {
+        Self { error, replica: None }
+    }
+}
+
+impl Refusal {
     /// The answer for the client.
-    pub fn response(&self) -> Response<Full<Bytes>> {
-        let mut response = failure(self.status(), &self.to_string());
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+    pub fn response(self) -> Response<Full<Bytes>> {
+        let status = self.error.status();
+        let mut response = failure(status, &self.error.to_string());
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if let Some(replica) = self.replica {
+            response.headers_mut().insert(REPLICA, replica);
         }
         response
     }

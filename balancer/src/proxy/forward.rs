@@ -2,13 +2,14 @@
 //!
 //! A replica that takes no connection costs the client nothing: the request was not begun. One that dies with
 //! the request costs nothing either if the request may be repeated (RFC 9110 section 9.2.2: idempotent) and had
-//! no body; else the client learns that nobody knows what became of it.
+//! no body; else the client learns that nobody knows what became of it. Before each offer the fleet is looked at
+//! anew: a request that waited for a dying replica must not trust what it knew when it came.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, Version};
 use http_body::Body;
@@ -16,20 +17,26 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{AtEnd, Forwarded};
-use super::error::ProxyError;
+use super::error::{ProxyError, Refusal};
 use super::headers::{REPLICA, add_forwarded, add_via, remove_hop_by_hop};
 use super::key;
 use super::pool::{ConnectError, Sender, connect};
+use super::upload::{Upload, UploadEnd, watched};
 use super::upstream::{Flight, Upstream};
 use crate::config::ProxyConfig;
 use crate::fleet::shell::Fleet;
 use crate::metrics::Metrics;
+
+/// Replicas that one request is offered to at the very most, those that took no connection included.
+const MOST_OFFERS: usize = 32;
 
 /// What requests are forwarded with.
 #[derive(Debug)]
 pub struct Proxy {
     /// Limits, key sources, routes.
     pub config: ProxyConfig,
+    /// How long a request waits for the first replicas of a balancer that has just started.
+    pub start_timeout: Duration,
     /// The ring, the replicas' health, and an ear for refused connections.
     pub fleet: Fleet,
     /// What is counted.
@@ -59,7 +66,8 @@ struct Exchange {
 /// The body of an answer.
 pub type AnswerBody = Forwarded<Answering>;
 
-type Outgoing = Request<Forwarded<()>>;
+/// A request as it is sent to a replica.
+pub type Outgoing = Request<Forwarded<Upload>>;
 
 /// What offering a request to one replica came to.
 enum Offer {
@@ -89,61 +97,79 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         client: IpAddr,
-    ) -> Result<Response<AnswerBody>, ProxyError> {
+    ) -> Result<Response<AnswerBody>, Refusal> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let found = key::of(&self.config.key, &head, client);
-        let snapshot = self.fleet.snapshot();
-        let slot = snapshot.table.slot_of(found.key());
         let bodyless = body.is_end_stream();
         let repeatable = bodyless && head.method.is_idempotent();
-        let head = outgoing_head(head, client);
+        let head = outgoing_head(head, client, !bodyless);
         let spare = repeatable.then(|| head.clone());
-        let body =
-            if bodyless { Forwarded::none() } else { Forwarded::new(body, self.config.idle_timeout, ()) };
+        let (body, mut upload) = watched(body, self.config.idle_timeout);
         let mut request = Request::from_parts(head, body);
 
-        let mut candidates = snapshot.candidates(slot);
-        let mut candidate = candidates.next().ok_or(ProxyError::NoReplica)?;
-        let mut attempts = 1;
-        loop {
-            let flight = candidate.enter();
-            let error = match self.offer(candidate, request).await {
+        let mut tried: Vec<u64> = Vec::new();
+        let mut begun = 0;
+        let mut fresh = false;
+        let mut last: Option<Refusal> = None;
+        while tried.len() < MOST_OFFERS && begun < self.config.max_attempts {
+            let Some(flight) = self.candidate(found.key(), &tried).await else { break };
+            let upstream = flight.0.clone();
+            if last.is_some() {
+                self.metrics.retries.inc();
+            }
+            let refusal = |error| Refusal { error, replica: Some(upstream.header.clone()) };
+            match self.offer(&upstream, request, &mut upload, fresh).await {
                 Offer::Answered(response, exchange) => {
-                    candidate.metrics.answered(response.status(), started.elapsed());
+                    upstream.metrics.answered(response.status(), started.elapsed());
                     return Ok(self.answer(response, Answering { flight, exchange }));
                 }
                 Offer::NotBegun(same, error) => {
                     if matches!(error, ConnectError::Refused) {
-                        self.fleet.report_refused(&candidate.instance);
+                        self.fleet.report_refused(&upstream.instance);
                     }
+                    // Only what cost time counts as an attempt: refusals are over at once.
+                    begun += usize::from(!matches!(error, ConnectError::Refused | ConnectError::Gone));
+                    tried.push(upstream.instance.incarnation);
+                    fresh = false;
                     request = same;
-                    ProxyError::Unreachable(error)
+                    last = Some(refusal(ProxyError::Unreachable(error)));
                 }
                 Offer::Lost { reused, error } => {
-                    let Some(spare) = spare.clone().filter(|_| !matches!(error, ProxyError::Timeout(_)))
-                    else {
-                        return Err(error);
+                    let Some(spare) = spare.clone().filter(|_| error.may_be_repeated()) else {
+                        return Err(refusal(error));
                     };
                     request = Request::from_parts(spare, Forwarded::none());
-                    if reused {
-                        // Its other idle connections are as old: the next try opens a new one.
-                        candidate.pool.clear();
-                        self.metrics.retries.inc();
-                        continue;
+                    // An old connection may have ended by itself: the same replica is tried once more on a new one.
+                    fresh = reused;
+                    if !reused {
+                        begun += 1;
+                        tried.push(upstream.instance.incarnation);
                     }
-                    error
+                    last = Some(refusal(error));
                 }
-            };
-            drop(flight);
-            tracing::debug!(replica = candidate.instance.name, error = %error, "offered to the next replica");
-            attempts += 1;
-            candidate = match candidates.next() {
-                Some(next) if attempts <= self.config.max_attempts => next,
-                _ => return Err(error),
-            };
-            self.metrics.retries.inc();
+            }
         }
+        Err(last.unwrap_or(Refusal { error: ProxyError::NoReplica, replica: None }))
+    }
+
+    /// The best replica for `key` at this moment that was not tried yet, entered.
+    async fn candidate(&self, key: slipring_hashing::Key<'_>, tried: &[u64]) -> Option<Flight> {
+        let find = || {
+            let snapshot = self.fleet.snapshot();
+            let slot = snapshot.table.slot_of(key);
+            let untried = |upstream: &&Arc<Upstream>| !tried.contains(&upstream.instance.incarnation);
+            snapshot.candidates(slot).filter(untried).find_map(Upstream::enter)
+        };
+        if let Some(flight) = find() {
+            return Some(flight);
+        }
+        if self.fleet.has_settled()
+            || tokio::time::timeout(self.start_timeout, self.fleet.settled()).await.is_err()
+        {
+            return None;
+        }
+        find()
     }
 
     /// A free place among the replica's connections, waited for in order of coming.
@@ -161,13 +187,19 @@ impl Proxy {
         }
     }
 
-    async fn offer(&self, upstream: &Upstream, mut request: Outgoing) -> Offer {
+    async fn offer(
+        &self,
+        upstream: &Upstream,
+        mut request: Outgoing,
+        upload: &mut UploadEnd,
+        fresh: bool,
+    ) -> Offer {
         let place = match self.place(upstream).await {
             Ok(place) => place,
             Err(error) => return Offer::NotBegun(request, error),
         };
         loop {
-            let (mut sender, reused) = match upstream.pool.take() {
+            let (mut sender, reused) = match upstream.pool.take().filter(|_| !fresh) {
                 Some(sender) => (sender, true),
                 None => match connect(upstream.address, self.config.connect_timeout).await {
                     Ok(sender) => (sender, false),
@@ -180,21 +212,30 @@ impl Proxy {
                 }
                 return Offer::NotBegun(request, ConnectError::Handshake(error));
             }
+            if upstream.gone.is_cancelled() {
+                return Offer::NotBegun(request, ConnectError::Gone);
+            }
             let patience = self.config.first_byte_timeout;
+            let silence = async {
+                upload.ended().await;
+                tokio::time::sleep(patience).await;
+            };
             let sent = tokio::select! {
-                sent = tokio::time::timeout(patience, sender.try_send_request(request)) => sent,
+                biased;
+                sent = sender.try_send_request(request) => sent,
+                () = silence => return Offer::Lost { reused: false, error: ProxyError::Timeout(patience) },
                 () = upstream.gone.cancelled() => return Offer::Lost { reused: false, error: ProxyError::Died },
             };
             match sent {
-                Ok(Ok(response)) => return Offer::Answered(response, Exchange { sender, _place: place }),
-                Ok(Err(mut failed)) => match failed.take_message() {
+                Ok(response) => return Offer::Answered(response, Exchange { sender, _place: place }),
+                Err(mut failed) => match failed.take_message() {
                     Some(same) if reused => request = same,
                     Some(same) => return Offer::NotBegun(same, ConnectError::Handshake(failed.into_error())),
                     None => {
-                        return Offer::Lost { reused, error: ProxyError::Lost(Some(failed.into_error())) };
+                        let lost = || ProxyError::Lost(Some(failed.into_error()));
+                        return Offer::Lost { reused, error: upload.failure().unwrap_or_else(lost) };
                     }
                 },
-                Err(_) => return Offer::Lost { reused, error: ProxyError::Timeout(patience) },
             }
         }
     }
@@ -210,8 +251,14 @@ impl Proxy {
     }
 }
 
-fn outgoing_head(mut head: Parts, client: IpAddr) -> Parts {
+fn outgoing_head(mut head: Parts, client: IpAddr, has_body: bool) -> Parts {
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
+    head.extensions.clear();
+    remove_hop_by_hop(&mut head.headers);
+    if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
+        // hyper takes a GET without either header for one without a body.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if let Some(authority) = head.uri.authority() {
         // RFC 9112 section 3.2.2: the target's authority goes before the header.
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -221,8 +268,6 @@ fn outgoing_head(mut head: Parts, client: IpAddr) -> Parts {
         head.uri = path.map_or_else(|| http::Uri::from_static("/"), http::Uri::from);
     }
     head.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
-    head.extensions.clear();
-    remove_hop_by_hop(&mut head.headers);
     add_forwarded(&mut head.headers, client, version);
     head
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, Version};
 
@@ -32,6 +32,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH) // these speak of the message
             .collect();
         for name in named {
             headers.remove(name);
@@ -101,7 +102,9 @@ mod tests {
     #[test]
     fn hop_by_hop_headers_and_those_that_connection_names_are_removed() {
         let mut headers = map(&[
-            ("connection", "close, X-Private"),
+            ("connection", "close, X-Private, Host, Content-Length"),
+            ("host", "shop.example"),
+            ("content-length", "0"),
             ("connection", "x-more,,"),
             ("x-private", "1"),
             ("x-more", "1"),
@@ -116,7 +119,7 @@ mod tests {
         remove_hop_by_hop(&mut headers);
         let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
-        assert_eq!(kept, ["trailer", "x-kept"]);
+        assert_eq!(kept, ["content-length", "host", "trailer", "x-kept"]);
     }
 
     #[test]

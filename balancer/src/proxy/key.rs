@@ -18,7 +18,7 @@ pub enum KeySource {
     Random,
     /// The path, without the query.
     Path,
-    /// The client's address, without the port.
+    /// The client's address as text, without the port.
     Client,
     /// A header.
     Header(HeaderName),
@@ -48,10 +48,7 @@ impl KeySource {
         match self {
             Self::Random => Some(Found::Id(rand::rng().random_range(REQUEST_IDS))),
             Self::Path => bytes(head.uri.path().as_bytes()),
-            Self::Client => match client.to_canonical() {
-                IpAddr::V4(address) => bytes(&address.octets()),
-                IpAddr::V6(address) => bytes(&address.octets()),
-            },
+            Self::Client => bytes(client.to_canonical().to_string().as_bytes()),
             Self::Header(name) => bytes(head.headers.get(name)?.as_bytes()),
             Self::Cookie(name) => bytes(cookie(&head.headers, name)?),
             Self::Query(name) => bytes(parameter(head.uri.query()?, name)?.as_bytes()),
@@ -127,7 +124,7 @@ mod tests {
     #[test]
     fn each_source_and_the_fallback_to_the_next() {
         check(&["path"], b"/home/7");
-        check(&["client"], &[10, 0, 0, 7]);
+        check(&["client"], b"10.0.0.7");
         check(&["header:x-user"], b"carl");
         check(&["cookie:session"], b"abc");
         check(&["cookie:late"], b"2");

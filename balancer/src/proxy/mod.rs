@@ -9,4 +9,5 @@ pub mod headers;
 pub mod key;
 pub mod pool;
 pub mod server;
+pub mod upload;
 pub mod upstream;

@@ -3,9 +3,10 @@
 //! Last in, first out keeps the set of warm connections small and lets the others age out. hyper-util's pooled
 //! client was the alternative: it cannot hand a request back for another replica, and costs more per request.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
@@ -14,12 +15,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::body::Forwarded;
+use super::upload::Upload;
 
 /// Idle connections kept to one replica.
 const MOST_IDLE: usize = 1024;
 
 /// The sending half of a connection to a replica.
-pub type Sender = http1::SendRequest<Forwarded<()>>;
+pub type Sender = http1::SendRequest<Forwarded<Upload>>;
 
 /// Why no connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +47,8 @@ pub enum ConnectError {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    idle: Arc<Mutex<Vec<(Sender, Instant)>>>,
+    /// The oldest in front.
+    idle: Arc<Mutex<VecDeque<(Sender, Instant)>>>,
     idle_timeout: Duration,
 }
 
@@ -55,10 +58,14 @@ impl Pool {
         Self { idle: Arc::default(), idle_timeout }
     }
 
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(Sender, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A connection that was ready when last looked at.
     pub fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((sender, since)) = idle.pop() {
+        let mut idle = self.idle();
+        while let Some((sender, since)) = idle.pop_back() {
             if since.elapsed() > self.idle_timeout {
                 idle.clear(); // the others are older still
             } else if sender.is_ready() {
@@ -83,15 +90,19 @@ impl Pool {
     }
 
     fn keep(&self, sender: Sender) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MOST_IDLE {
-            idle.push((sender, Instant::now()));
+        let now = Instant::now();
+        let mut idle = self.idle();
+        while idle.len() >= MOST_IDLE
+            || idle.front().is_some_and(|(_, since)| now - *since > self.idle_timeout)
+        {
+            idle.pop_front();
         }
+        idle.push_back((sender, now));
     }
 
     /// Closes every idle connection.
     pub fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
     }
 }
 

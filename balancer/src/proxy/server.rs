@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::error::ProxyError;
+use super::error::{ProxyError, Refusal};
 use super::forward::{AnswerBody, Proxy};
 
 /// How long `accept` waits after an error that time alone can mend (no file descriptor left).
@@ -41,9 +41,7 @@ impl Front {
         let places = Arc::new(Semaphore::new(self.proxy.config.max_connections));
         let connections = GracefulShutdown::new();
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(self.proxy.config.idle_timeout)
-            .pipeline_flush(true);
+        http.timer(TokioTimer::new()).header_read_timeout(self.proxy.config.idle_timeout);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let accepted = async {
@@ -103,11 +101,11 @@ impl Front {
             return self.administer(request, peer).await;
         }
         if !self.proxy.routes(path) {
-            return self.refuse(&ProxyError::NoRoute(path.to_owned()), peer.ip());
+            return self.refuse(ProxyError::NoRoute(path.to_owned()).into(), peer.ip());
         }
         match self.proxy.forward(request, peer.ip()).await {
             Ok(answer) => answer.map(Either::Left),
-            Err(error) => self.refuse(&error, peer.ip()),
+            Err(refusal) => self.refuse(refusal, peer.ip()),
         }
     }
 
@@ -121,12 +119,13 @@ impl Front {
         }
     }
 
-    fn refuse(&self, error: &ProxyError, client: IpAddr) -> Answer {
+    fn refuse(&self, refusal: Refusal, client: IpAddr) -> Answer {
+        let error = &refusal.error;
         self.proxy.metrics.refused(error.status());
         if error.status().is_server_error() {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, cause, %client, "a request failed");
         }
-        error.response().map(|body| Either::Right(Either::Right(body)))
+        refusal.response().map(|body| Either::Right(Either::Right(body)))
     }
 }

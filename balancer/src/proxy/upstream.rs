@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -40,6 +40,7 @@ pub struct Upstream {
     /// Cancelled when it is given up: whoever waits for an answer waits no more.
     pub gone: CancellationToken,
     in_flight: AtomicUsize,
+    closed: AtomicBool,
     idle: Notify,
 }
 
@@ -61,25 +62,30 @@ impl Upstream {
             metrics,
             gone: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             idle: Notify::new(),
         }
     }
 
-    /// Counts a request in until the result is dropped.
-    pub fn enter(self: &Arc<Self>) -> Flight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Flight(self.clone())
+    /// Counts a request in until the result is dropped; `None` if it takes no more.
+    pub fn enter(self: &Arc<Self>) -> Option<Flight> {
+        // Counted first, then looked: `drained` closes first, then looks at the count. One of the two sees the other.
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let flight = Flight(self.clone());
+        (!self.closed.load(Ordering::SeqCst)).then_some(flight)
     }
 
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Waits until no request is in flight.
+    /// Takes no more requests, and waits until none is in flight.
     pub async fn drained(&self) {
+        self.closed.store(true, Ordering::SeqCst);
         loop {
-            let idle = self.idle.notified();
+            let mut idle = std::pin::pin!(self.idle.notified());
+            idle.as_mut().enable();
             if self.in_flight() == 0 {
                 return;
             }
@@ -89,6 +95,7 @@ impl Upstream {
 
     /// Gives it up: waiting requests go elsewhere, idle connections are closed.
     pub fn abandon(&self) {
+        self.closed.store(true, Ordering::SeqCst);
         self.gone.cancel();
         self.pool.clear();
     }
@@ -100,7 +107,7 @@ pub struct Flight(pub Arc<Upstream>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.idle.notify_waiters();
         }
     }

@@ -141,16 +141,33 @@ impl Core {
         }
     }
 
+    /// Polite stops may take their grace, and must not keep a corpse from being removed: each kind has its batch.
     pub(super) fn issue_stops(&mut self) {
-        while self.stopping.len() < self.settings.task_batch {
-            let Some((instance, grace)) = self.stops.pop_front() else { break };
-            self.stopping.push(instance.clone());
-            self.out.push(Command::Stop { instance, grace });
+        for polite in [false, true] {
+            let mut places = self.settings.task_batch.saturating_sub(self.stopping(polite));
+            while places > 0
+                && let Some(at) = self.stops.iter().position(|(_, grace)| grace.is_zero() != polite)
+                && let Some((instance, grace)) = self.stops.remove(at)
+            {
+                places -= 1;
+                self.stopping.push((instance.clone(), polite));
+                self.out.push(Command::Stop { instance, grace });
+            }
         }
     }
 
+    /// Stops of one kind under way.
+    pub(super) fn stopping(&self, polite: bool) -> usize {
+        self.stopping.iter().filter(|(_, kind)| *kind == polite).count()
+    }
+
     pub(super) fn stopped(&mut self, instance: &Instance, now: Duration) {
-        let Some(at) = self.stopping.iter().position(|stopping| stopping == instance) else { return };
+        self.ended.push((instance.clone(), now));
+        self.stop_is_over(instance, now);
+    }
+
+    fn stop_is_over(&mut self, instance: &Instance, now: Duration) {
+        let Some(at) = self.stopping.iter().position(|(stopping, _)| stopping == instance) else { return };
         self.stopping.swap_remove(at);
         if self.current(instance).is_some() {
             self.corpse_gone(instance.id, now);
@@ -161,9 +178,9 @@ impl Core {
 
     /// What could not be stopped is nobody's from now on: reconciliation finds it and tries again.
     pub(super) fn stop_failed(&mut self, instance: &Instance, why: String, now: Duration) {
-        if self.stopping.contains(instance) {
+        if self.stopping.iter().any(|(stopping, _)| stopping == instance) {
             self.tell(News::StopFailed { replica: instance.name.clone(), why });
-            self.stopped(instance, now);
+            self.stop_is_over(instance, now);
         }
     }
 }

@@ -144,7 +144,10 @@ pub struct Core {
     leaving: BTreeMap<u64, Leaving>,
     additions: Vec<Addition>,
     stops: VecDeque<(Instance, Duration)>,
-    stopping: Vec<Instance>,
+    /// What ended since the last reconciliation, and when.
+    ended: Vec<(Instance, Duration)>,
+    /// Stops under way, and whether each is a polite one.
+    stopping: Vec<(Instance, bool)>,
     next_incarnation: u64,
     shutting_down: bool,
     out: Vec<Command>,
@@ -163,6 +166,7 @@ impl Core {
             additions: Vec::new(),
             stops: VecDeque::new(),
             stopping: Vec::new(),
+            ended: Vec::new(),
             next_incarnation: 1,
             shutting_down: false,
             out: Vec::new(),
@@ -298,7 +302,8 @@ impl Core {
 
     /// Whether something that is on its way out still has this name.
     fn name_is_held(&self, name: &str) -> bool {
-        let stops = self.stops.iter().map(|(instance, _)| instance).chain(&self.stopping);
+        let stops = self.stops.iter().map(|(instance, _)| instance);
+        let stops = stops.chain(self.stopping.iter().map(|(instance, _)| instance));
         stops
             .chain(self.leaving.values().map(|leaving| &leaving.instance))
             .any(|instance| instance.name == name)
@@ -332,7 +337,9 @@ impl Core {
             "members are kept under their identity"
         );
         assert!(self.spawning() <= self.settings.task_batch, "spawns keep to their batch");
-        assert!(self.stopping.len() <= self.settings.task_batch, "stops keep to their batch");
+        for polite in [false, true] {
+            assert!(self.stopping(polite) <= self.settings.task_batch, "stops keep to their batch");
+        }
         assert!(self.probing() <= self.settings.request_batch, "heartbeats keep to their batch");
         for member in self.members.values() {
             member.check_invariants();

@@ -17,6 +17,10 @@ impl Core {
         for id in vanished {
             self.flatline(id, "it is no longer there", now);
         }
+        // What ended while the runtime was listing may stand in the list, and is nobody's orphan.
+        self.ended.retain(|(_, at)| *at >= asked);
+        let found =
+            found.into_iter().filter(|f| !self.ended.iter().any(|(ended, _)| *ended == f.instance)).collect();
         self.remove_orphans(found);
     }
 
@@ -26,7 +30,7 @@ impl Core {
             // Whole instances: a balancer that died may have used the same incarnation for another.
             let ours = self.members.values().any(|m| m.instance == instance)
                 || self.leaving.values().any(|leaving| leaving.instance == instance)
-                || self.stopping.contains(&instance)
+                || self.stopping.iter().any(|(stopping, _)| *stopping == instance)
                 || self.stops.iter().any(|(queued, _)| *queued == instance);
             if !ours {
                 self.tell(News::Orphan { replica: instance.name.clone() });

@@ -24,6 +24,7 @@ use futures_util::StreamExt;
 use slipring_hashing::ReplicaId;
 
 use super::super::state::{Handle, Instance, Running};
+use super::container::{default_gateways, is_container};
 use super::docker_image::{ensure_own, own_image};
 use super::{Exit, Exits, Found, Runtime, RuntimeError};
 use crate::config::DockerConfig;
@@ -108,16 +109,19 @@ impl DockerRuntime {
 
     /// A balancer that runs in a container itself reaches its replicas over their network.
     async fn join_network(&self) {
-        if !std::path::Path::new("/.dockerenv").exists() {
+        if !is_container() {
             return;
         }
-        let container = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let request = NetworkConnectRequest { container, endpoint_config: None };
-        match self.docker.connect_network(&self.config.network, request).await {
-            Ok(()) => {
-                tracing::info!(network = self.config.network, "the balancer's container joined the network");
-            }
-            Err(error) => tracing::debug!(%error, "the balancer's container is on the network already"),
+        let container = own_container();
+        let network = &self.config.network;
+        let request = NetworkConnectRequest { container: container.clone(), endpoint_config: None };
+        match self.docker.connect_network(network, request).await {
+            Ok(()) => tracing::info!(network, "the balancer's container joined the network"),
+            Err(error) if error.to_string().contains("already exists in network") => {}
+            Err(error) => tracing::warn!(
+                %error, container, network,
+                "the balancer's container could not join the replicas' network: start it with --network, and without --hostname"
+            ),
         }
     }
 
@@ -149,23 +153,46 @@ impl DockerRuntime {
         }
     }
 
-    /// Creates the container; what stood in the way and could be mended was mended, once.
-    async fn create(&self, instance: &Instance) -> Result<String, RuntimeError> {
-        let doing = || format!("create container {}", instance.name);
-        for mended in [false, true] {
-            let options = CreateContainerOptionsBuilder::new().name(&instance.name).build();
-            let error = match self.docker.create_container(Some(options), self.body(instance)).await {
-                Ok(created) => return Ok(created.id),
+    /// Creates and starts the container; each thing that stands in the way and can be mended is mended once.
+    async fn launch(&self, instance: &Instance) -> Result<String, RuntimeError> {
+        let (mut name, mut image, mut network) = (false, false, false);
+        loop {
+            let error = match self.create_and_start(instance).await {
+                Ok(container) => return Ok(container),
                 Err(error) => error,
             };
+            let words = error.to_string();
             match status(&error) {
-                Some(409) if !mended => self.clear_name(&instance.name).await?,
-                Some(404) if !mended && error.to_string().contains("image") => self.ensure_image().await?,
-                Some(404) if !mended => self.ensure_network().await?,
-                _ => return Err(engine(&doing(), error)),
+                Some(409) if !std::mem::replace(&mut name, true) => self.clear_name(&instance.name).await?,
+                Some(404) if words.contains("network") && !std::mem::replace(&mut network, true) => {
+                    self.ensure_network().await?;
+                    self.join_network().await;
+                }
+                Some(404) if words.contains("image") && !std::mem::replace(&mut image, true) => {
+                    self.ensure_image().await?;
+                }
+                _ => return Err(engine(&format!("start container {}", instance.name), error)),
             }
         }
-        Err(RuntimeError::Foreign { name: instance.name.clone() })
+    }
+
+    /// After a failure nothing of it is left.
+    async fn create_and_start(&self, instance: &Instance) -> Result<String, EngineError> {
+        let options = CreateContainerOptionsBuilder::new().name(&instance.name).build();
+        let container = self.docker.create_container(Some(options), self.body(instance)).await?.id;
+        match self.docker.start_container(&container, None).await {
+            Ok(()) => Ok(container),
+            Err(error) => {
+                self.remove_leftover(&container).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn remove_leftover(&self, container: &str) {
+        if let Err(left) = self.remove(container).await {
+            tracing::warn!(error = %left, "what is left of a failed start stays until the next reconciliation");
+        }
     }
 
     async fn ensure_image(&self) -> Result<(), RuntimeError> {
@@ -268,36 +295,32 @@ impl Runtime for DockerRuntime {
     }
 
     async fn spawn(&self, instance: &Instance) -> Result<Running, RuntimeError> {
-        let container = self.create(instance).await?;
-        let started = async {
-            self.docker
-                .start_container(&container, None)
-                .await
-                .map_err(|error| engine(&format!("start container {}", instance.name), error))?;
-            let inspected = self.docker.inspect_container(&container, None::<InspectContainerOptions>).await;
-            let inspected =
-                inspected.map_err(|error| engine(&format!("look at container {}", instance.name), error))?;
-            let networks = inspected.network_settings.and_then(|settings| settings.networks);
-            let endpoint = networks.and_then(|mut networks| networks.remove(&self.config.network));
-            let address = endpoint.and_then(|endpoint| address(&endpoint, self.config.port));
-            address.ok_or_else(|| RuntimeError::NoAddress {
-                name: instance.name.clone(),
-                network: self.config.network.clone(),
-            })
-        };
-        match started.await {
-            Ok(address) => Ok(Running { address, handle: Handle::Container(short(&container)) }),
-            Err(error) => {
-                if let Err(left) = self.remove(&container).await {
-                    tracing::warn!(error = %left, "what is left of a failed start stays until the next reconciliation");
+        let container = self.launch(instance).await?;
+        match self.docker.inspect_container(&container, None::<InspectContainerOptions>).await {
+            Ok(inspected) => {
+                let networks = inspected.network_settings.and_then(|settings| settings.networks);
+                let endpoint = networks.and_then(|mut networks| networks.remove(&self.config.network));
+                if let Some(address) = endpoint.and_then(|endpoint| address(&endpoint, self.config.port)) {
+                    return Ok(Running { address, handle: Handle::Container(short(&container)) });
                 }
-                Err(error)
+                self.remove_leftover(&container).await;
+                Err(RuntimeError::NoAddress {
+                    name: instance.name.clone(),
+                    network: self.config.network.clone(),
+                })
+            }
+            Err(error) => {
+                self.remove_leftover(&container).await;
+                Err(engine(&format!("look at container {}", instance.name), error))
             }
         }
     }
 
     async fn stop(&self, instance: &Instance, grace: Duration) -> Result<(), RuntimeError> {
         for container in self.ours(Some((INCARNATION, instance.incarnation))).await? {
+            if container.labels.as_ref().and_then(labelled).as_ref() != Some(instance) {
+                continue; // of an earlier balancer, with the same number
+            }
             let Some(id) = container.id else { continue };
             if !grace.is_zero() {
                 let polite = KillContainerOptionsBuilder::new().signal("SIGINT").build();
@@ -317,6 +340,26 @@ impl Runtime for DockerRuntime {
         Ok(())
     }
 
+    async fn own_addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = default_gateways();
+        if !is_container() {
+            return addresses;
+        }
+        let Ok(own) = self.docker.inspect_container(&own_container(), None::<InspectContainerOptions>).await
+        else {
+            return addresses;
+        };
+        let networks = own.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        for (name, endpoint) in networks {
+            let network = self.docker.inspect_network(&name, None::<InspectNetworkOptions>).await;
+            let bridge = network.is_ok_and(|network| network.driver.as_deref() == Some("bridge"));
+            addresses.extend(
+                endpoint.gateway.filter(|_| bridge).and_then(|gateway| gateway.parse::<IpAddr>().ok()),
+            );
+        }
+        addresses
+    }
+
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
         Ok(self.ours(None).await?.iter().filter_map(|container| self.found(container)).collect())
     }
@@ -333,6 +376,11 @@ fn labelled(labels: &HashMap<String, String>) -> Option<Instance> {
 fn address(endpoint: &EndpointSettings, port: u16) -> Option<SocketAddr> {
     let ip: IpAddr = endpoint.ip_address.as_deref()?.parse().ok()?;
     Some(SocketAddr::new(ip, port))
+}
+
+/// Docker's own name for this container, unless it was started with another hostname.
+fn own_container() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn short(id: &str) -> String {
@@ -359,21 +407,28 @@ fn engine(doing: &str, source: EngineError) -> RuntimeError {
 
 /// Reports every end of a container of ours, for as long as the fleet listens.
 async fn report_ends(docker: Docker, fleet: String, exits: Exits) {
+    let mut since: Option<String> = None;
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("event", vec!["die".to_owned()]),
         ("label", vec![format!("{FLEET}={fleet}")]),
     ]);
     while !exits.is_closed() {
-        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let mut options = EventsOptionsBuilder::new().filters(&filters);
+        if let Some(since) = &since {
+            options = options.since(since);
+        }
+        let options = options.build();
         let mut events = std::pin::pin!(docker.events(Some(options)));
         while let Some(Ok(event)) = events.next().await {
+            since = event.time.map(|seconds| seconds.to_string()).or(since);
             if let Some(exit) = ended(&event)
                 && exits.send(exit).await.is_err()
             {
                 return;
             }
         }
+        tracing::debug!("the engine's events ended; they are opened again");
         tokio::time::sleep(EVENTS_PAUSE).await;
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! One conformance suite (`tests/`) runs on every runtime.
 
+mod container;
 pub mod docker;
 mod docker_image;
 pub mod process;
 mod spawner;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub trait Runtime: Send + Sync + 'static {
         instance: &Instance,
         grace: Duration,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+    /// Addresses, beside loopback, that this machine's own calls come from when the balancer is in a container.
+    fn own_addresses(&self) -> impl Future<Output = Vec<IpAddr>> + Send;
     /// All instances of this fleet, running or not.
     fn list(&self) -> impl Future<Output = Result<Vec<Found>, RuntimeError>> + Send;
 }
@@ -68,31 +72,40 @@ pub type Exits = mpsc::Sender<Exit>;
 
 /// Why a replica could not be started, for the caller of `/add` and the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpawnFailure(String);
+pub struct SpawnFailure {
+    /// Whether the caller can mend it by choosing another name.
+    pub name_taken: bool,
+    words: String,
+}
 
 impl SpawnFailure {
     /// What happened, and what to do about it.
     pub fn new(what: &str, advice: &str) -> Self {
-        Self(format!("{what}: {advice}"))
+        Self { name_taken: false, words: format!("{what}: {advice}") }
     }
 }
 
 impl std::fmt::Display for SpawnFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 
 impl From<RuntimeError> for SpawnFailure {
     fn from(error: RuntimeError) -> Self {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text} ({cause})");
-            source = cause.source();
-        }
-        Self(text)
+        Self { name_taken: matches!(error, RuntimeError::Foreign { .. }), words: words(&error) }
     }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words} ({cause})");
+        source = cause.source();
+    }
+    words
 }
 
 /// What a runtime could not do, and what the user can.

@@ -4,7 +4,8 @@
 //! on its standard output where. A user's program cannot be asked that, so a free port is found for it and passed
 //! as `PORT`; `slipring exec` ties it to the balancer's life before it becomes that program.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::super::state::{Handle, Instance, Running};
+use super::container::default_gateways;
 use super::spawner::Spawner;
 use super::{Exit, Exits, Found, Runtime, RuntimeError};
 
@@ -61,7 +63,7 @@ impl ProcessRuntime {
         let mut command = Command::new(OWN_EXECUTABLE);
         let parent = std::process::id().to_string();
         command.arg0("slipring").env("SERVER_ID", instance.id.number().to_string());
-        command.process_group(0).kill_on_drop(true).stdin(Stdio::null());
+        command.process_group(0).kill_on_drop(true).stdin(Stdio::null()).env_remove("SLIPRING_ADMIN_TOKEN");
         if self.command.is_empty() {
             command.args(["server", "--listen", "127.0.0.1:0", "--parent", &parent]).stdout(Stdio::piped());
             return Ok((command, None));
@@ -70,6 +72,9 @@ impl ProcessRuntime {
             .and_then(|listener| listener.local_addr())
             .map_err(|source| RuntimeError::Exec { program: self.command[0].clone(), source })?;
         command.args(["exec", "--parent", &parent, "--"]).args(&self.command);
+        // The balancer's own output is read by tools; what a user's program says belongs to the messages.
+        let messages = std::io::stderr().as_fd().try_clone_to_owned();
+        command.stdout(messages.map_or_else(|_| Stdio::null(), Stdio::from));
         command.env("PORT", address.port().to_string());
         Ok((command, Some(address)))
     }
@@ -85,6 +90,10 @@ impl ProcessRuntime {
                 Ok(status) => status.to_string(),
                 Err(error) => error.to_string(),
             };
+            // What a user's program started and left behind is in its group, whose id lives as long as it does.
+            if kill_process_group(pid, Signal::KILL).is_ok() {
+                tracing::info!(name = instance.name, "its process group was ended with it");
+            }
             children.remove(&instance.incarnation);
             gone_sender.send_replace(true);
             if exits.send(Exit { instance, why }).await.is_err() {
@@ -157,6 +166,10 @@ impl Runtime for ProcessRuntime {
         }
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
         Err(RuntimeError::Unkillable { name: instance.name.clone(), pid })
+    }
+
+    async fn own_addresses(&self) -> Vec<IpAddr> {
+        default_gateways()
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {

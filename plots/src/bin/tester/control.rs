@@ -116,7 +116,7 @@ impl Control {
         let Some(admin) = &self.admin else { return Ok(()) };
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let last = match admin.call(Method::GET, "/readyz", None).await {
+            let last = match admin.call(Method::GET, "/readyz?all=true", None).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
                 Ok(answer) => text(&answer),
                 Err(failure) => crate::error::chain(&failure),

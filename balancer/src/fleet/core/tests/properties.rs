@@ -1,6 +1,6 @@
 //! What must hold of everything the core does, whatever the world does.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use slipring_hashing::{ReplicaId, Table};
@@ -21,7 +21,7 @@ pub(super) struct Watch {
     waiting: BTreeSet<Ticket>,
     spawned: BTreeSet<u64>,
     spawning: BTreeSet<u64>,
-    stopping: HashSet<Instance>,
+    stopping: HashMap<Instance, bool>,
     shut_down: bool,
     /// Ran under this balancer.
     up: HashSet<Instance>,
@@ -40,7 +40,7 @@ impl Watch {
             waiting: BTreeSet::new(),
             spawned: BTreeSet::new(),
             spawning: BTreeSet::new(),
-            stopping: HashSet::new(),
+            stopping: HashMap::new(),
             shut_down: false,
             up: HashSet::new(),
             abandoned: HashSet::new(),
@@ -81,15 +81,14 @@ impl Watch {
             Command::Abandon(instance) => {
                 self.abandoned.insert(instance.clone());
             }
-            Command::Stop { instance, .. } => {
+            Command::Stop { instance, grace } => {
                 let waited_for = self.up.contains(instance) && !self.abandoned.contains(instance);
                 assert!(!waited_for, "nobody waits for an answer of {instance:?} any more");
-                assert!(self.stopping.insert(instance.clone()), "{instance:?} is not being stopped already");
-                assert!(
-                    self.stopping.len() <= batch,
-                    "stops under way keep to their batch: {:?}",
-                    self.stopping
-                );
+                let polite = !grace.is_zero();
+                let earlier = self.stopping.insert(instance.clone(), polite);
+                assert!(earlier.is_none(), "{instance:?} is not being stopped already");
+                let of_its_kind = self.stopping.values().filter(|kind| **kind == polite).count();
+                assert!(of_its_kind <= batch, "stops of a kind keep to their batch: {:?}", self.stopping);
             }
             Command::Probe { instance, .. } => *self.probes.entry(instance.incarnation).or_default() += 1,
             Command::Answer { ticket, .. } => {

@@ -1,0 +1,87 @@
+//! Writes the membership in a task of its own: the owner never waits for a disk, and callers are answered when
+//! their change is on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::memory::{Memory, Remembered};
+
+/// Before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What is to be remembered; the version counts upwards.
+#[derive(Clone, Debug, Default)]
+struct Page {
+    version: u64,
+    members: Vec<Remembered>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Scribe {
+    page: watch::Sender<Page>,
+    tried: watch::Receiver<u64>,
+}
+
+/// Waits for one version to be written.
+#[derive(Debug)]
+pub struct Written {
+    version: u64,
+    tried: watch::Receiver<u64>,
+}
+
+impl Scribe {
+    /// Writes into `memory`; `complain` hears of each failure.
+    pub fn new(memory: Memory, complain: impl Fn(String) + Send + 'static) -> Self {
+        let (page, pages) = watch::channel(Page::default());
+        let (tries, tried) = watch::channel(0);
+        tokio::spawn(write(Arc::new(memory), pages, tries, complain));
+        Self { page, tried }
+    }
+
+    /// Remembers `members`; an earlier page that was not written yet is skipped.
+    pub fn remember(&self, members: Vec<Remembered>) {
+        self.page.send_modify(|page| *page = Page { version: page.version + 1, members });
+    }
+
+    /// Resolves when what was last given to remember has been written, or could not be, which was told.
+    pub fn written(&self) -> Written {
+        Written { version: self.page.borrow().version, tried: self.tried.clone() }
+    }
+}
+
+impl Written {
+    /// See [`Scribe::written`].
+    pub async fn wait(mut self) {
+        if self.tried.wait_for(|tried| *tried >= self.version).await.is_err() {
+            tracing::debug!("the fleet ended before its membership was written");
+        }
+    }
+}
+
+async fn write(
+    memory: Arc<Memory>,
+    mut pages: watch::Receiver<Page>,
+    tries: watch::Sender<u64>,
+    complain: impl Fn(String) + Send + 'static,
+) {
+    while pages.changed().await.is_ok() {
+        loop {
+            let Page { version, members } = pages.borrow_and_update().clone();
+            let store = memory.clone();
+            let stored = tokio::task::spawn_blocking(move || store.store(&members)).await;
+            tries.send_replace(version);
+            let error = match stored {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => super::runtime::words(&error),
+                Err(error) => error.to_string(),
+            };
+            complain(error);
+            if tokio::time::timeout(RETRY, pages.changed()).await.is_ok_and(|ended| ended.is_err()) {
+                return;
+            }
+        }
+    }
+}
