@@ -10,6 +10,8 @@ SLIPRING := $(OUT)/release/slipring
 TESTER := $(OUT)/release/tester
 RUN := .slipring
 URL := $(or $(SLIPRING_URL),http://127.0.0.1:5000)
+# What README.md shows.
+PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
 .PHONY: start build docker stop test verify fix plots bench image help
@@ -75,8 +77,12 @@ fix: ## rewrite what can be: format, lints, the example configuration
 
 plots: ## draw the pictures of the README anew
 	@cargo build --release -p slipring -p slipring-plots
-	@$(TESTER) distribute --slipring $(SLIPRING) --out plots/pictures
-	@$(TESTER) failure --slipring $(SLIPRING) --out plots/pictures
+	@$(TESTER) distribute --slipring $(SLIPRING) --out target/plots
+	@$(TESTER) failure --slipring $(SLIPRING) --out target/plots
+	@$(TESTER) failure --freeze --slipring $(SLIPRING) --out target/plots
+	@mkdir -p plots/pictures
+	@cp $(foreach picture,$(PICTURES),target/plots/$(picture).png) plots/pictures/
+	@echo 'the rest (SVG, CSV, JSON) is in target/plots'
 
 bench: ## lookups and builds of every placement
 	@cargo bench -p slipring-hashing
