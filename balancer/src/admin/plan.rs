@@ -59,7 +59,9 @@ pub(super) async fn plan(State(admin): State<Admin>, body: Result<Bytes, BytesRe
 }
 
 fn consider(snapshot: &Snapshot, body: &[u8], room: usize) -> Result<Value, PlanError> {
-    let plan: Plan = serde_json::from_slice(body)?;
+    // By way of a map, because a struct would also be read from a list.
+    let fields: serde_json::Map<String, Value> = serde_json::from_slice(body)?;
+    let plan: Plan = serde_json::from_value(fields.into())?;
     let before = &*snapshot.table;
     let mut after = Table::clone(before);
     for name in &plan.remove {

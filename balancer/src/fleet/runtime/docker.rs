@@ -402,7 +402,9 @@ fn engine(doing: &str, source: EngineError) -> RuntimeError {
     if is_disk_full(&source) {
         return RuntimeError::DiskFull { message: source.to_string() };
     }
-    RuntimeError::Engine { doing: doing.to_owned(), source: Box::new(source) }
+    let away = matches!(&source, EngineError::HyperLegacyError { err } if err.is_connect());
+    let (doing, source) = (doing.to_owned(), Box::new(source));
+    if away { RuntimeError::Away { doing, source } } else { RuntimeError::Engine { doing, source } }
 }
 
 /// Reports every end of a container of ours, for as long as the fleet listens.

@@ -161,6 +161,11 @@ pub enum RuntimeError {
         "container {name} has no address on network {network}: it ended at once (`docker logs {name}`), or the network was changed"
     )]
     NoAddress { name: String, network: String },
+    /// The engine answered before and does not any more.
+    #[error(
+        "no Docker engine answers any more at docker.socket, so it could not {doing}: start it again; replicas that run go on serving"
+    )]
+    Away { doing: String, source: Box<bollard::errors::Error> },
     /// Anything else that the engine refuses.
     #[error("the Docker engine could not {doing}")]
     Engine { doing: String, source: Box<bollard::errors::Error> },

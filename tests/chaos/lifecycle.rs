@@ -1,0 +1,282 @@
+//! Beginnings and ends: of a removed replica, of the balancer, and what a new balancer finds of an old one.
+
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use slipring_tests::replica::{self, Held};
+use slipring_tests::{Balancer, Process, Setup, measured, wait_until};
+use tokio::net::TcpStream;
+
+const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+const LONG: Duration = Duration::from_secs(30);
+
+/// No test by itself: what the replicas of some tests here run.
+#[test]
+fn replica_program() {
+    replica::serve_if_asked();
+}
+
+fn setup() -> Setup {
+    Setup::new(SLIPRING).set("proxy.key", "header:x-key,random")
+}
+
+async fn gone(process: Process, within: Duration) {
+    wait_until("the process ends", within, async || {
+        process.state().map_or(Ok(()), |state| Err(state.into()))
+    })
+    .await;
+}
+
+async fn processes(balancer: &Balancer) -> Vec<Process> {
+    balancer.replicas().await.iter().map(|replica| replica.process()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_replica_finishes_what_it_has_and_gets_nothing_new() {
+    let balancer = replica::program(setup(), "").start().await;
+    let (events, owner) = (balancer.events().await, balancer.owner("ann").await);
+    let process = balancer.replica(&owner).await.process();
+    let held = Held::send(&balancer, Method::GET).await;
+    let answer = balancer.remove(1, &[&owner]).await;
+    assert_eq!(answer.status, 200, "answered when it is out of the ring, not when it is gone");
+    assert!(!balancer.names().await.contains(&owner) && balancer.names().await.len() == 2);
+    assert_eq!(balancer.replica(&owner).await.state, "draining");
+    assert!(process.is_running() && !held.is_answered());
+    for _ in 0..50 {
+        let answer = balancer.main.with_headers(Method::GET, "/home", &[("x-key", "ann")], "").await;
+        assert!(answer.status == 200 && answer.replica() != owner, "no new request reaches it");
+    }
+    events.next(0, "draining", &owner, LONG).await;
+    held.let_go();
+    let answer = held.answer().await.expect("the request in flight is answered");
+    assert_eq!((answer.status.as_u16(), answer.text(), answer.replica()), (200, "let go", owner.as_str()));
+    events.next(0, "stopped", &owner, LONG).await;
+    assert!(!process.is_running());
+    assert!(!events.seen().iter().any(|event| event.name == "flatlined"), "it was no death");
+    balancer.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stop_timeout_ends_what_does_not_finish() {
+    let setup = replica::program(setup(), "stubborn").set("fleet.stop_timeout", "400ms");
+    let balancer = setup.start().await;
+    let (events, owner) = (balancer.events().await, balancer.owner("ann").await);
+    let process = balancer.replica(&owner).await.process();
+    // It had a body: nobody knows whether it may be repeated elsewhere.
+    let held = Held::send(&balancer, Method::POST).await;
+    let began = Instant::now();
+    assert_eq!(balancer.remove(1, &[&owner]).await.status, 200);
+    let answer = held.answer().await.expect("the client is told");
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    let drained = began.elapsed();
+    assert!(drained >= Duration::from_millis(400), "the drain had its time: {drained:?}");
+    // Then the polite signal, which this replica does not obey, and after as long again the kill.
+    events.next(0, "stopped", &owner, LONG).await;
+    let stopped = began.elapsed();
+    assert!(stopped >= Duration::from_millis(800), "so had the polite signal: {stopped:?}");
+    assert!(stopped <= Duration::from_millis(2300), "{stopped:?}");
+    assert!(!process.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_replica_is_stopped_politely_and_at_once() {
+    let balancer = setup().set("fleet.stop_timeout", "20s").start().await;
+    let events = balancer.events().await;
+    let began = Instant::now();
+    assert_eq!(balancer.remove(1, &["Server-2"]).await.status, 200);
+    events.next(0, "stopped", "Server-2", LONG).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Its name is free again.
+    assert_eq!(balancer.add(1, &["Server-2"]).await.status, 200);
+    assert_eq!(balancer.names().await, ["Server-1", "Server-3", "Server-2"]);
+    balancer.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_requests_in_flight_and_ends_the_replicas() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut balancer = replica::program(setup(), "").start().await;
+        let replicas = processes(&balancer).await;
+        let held = Held::send(&balancer, Method::POST).await;
+        balancer.signal(signal);
+        wait_until("no new connection", LONG, async || {
+            match TcpStream::connect(balancer.main.address).await {
+                Err(_) => Ok(()),
+                Ok(_) => Err("a connection".to_owned()),
+            }
+        })
+        .await;
+        assert!(balancer.process.is_running() && !held.is_answered());
+        held.let_go();
+        let answer = held.answer().await.expect("the request in flight is answered");
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, "let go"));
+        assert_eq!(balancer.ended(LONG).await.code(), Some(0));
+        assert!(replicas.iter().all(|process| !process.is_running()), "it waits for its replicas' end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drain_timeout_bounds_a_stop() {
+    let setup = replica::program(setup(), "stubborn");
+    let setup = setup.set("drain_timeout", "300ms").set("fleet.stop_timeout", "300ms");
+    let mut balancer = setup.start().await;
+    let replicas = processes(&balancer).await;
+    let held = Held::send(&balancer, Method::POST).await;
+    let began = Instant::now();
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.ended(LONG).await.code(), Some(0));
+    // The drain of the requests, that of the replicas, and the polite signal.
+    assert!(began.elapsed() < Duration::from_millis(2600), "{:?}", began.elapsed());
+    assert!(replicas.iter().all(|process| !process.is_running()));
+    assert!(held.answer().await.is_ok_and(|answer| answer.status == 502), "the client is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let mut balancer = replica::program(setup(), "stubborn").start().await;
+    let replicas = processes(&balancer).await;
+    let held = Held::send(&balancer, Method::GET).await;
+    balancer.signal(Signal::TERM);
+    wait_until("the first signal is heard", LONG, async || {
+        if balancer.log().contains("a second signal") { Ok(()) } else { Err(balancer.log()) }
+    })
+    .await;
+    let began = Instant::now();
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.ended(LONG).await.code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    for process in replicas {
+        gone(process, Duration::from_secs(1)).await;
+    }
+    drop(held);
+}
+
+/// Everything that must be the same after a restart.
+async fn identity(balancer: &Balancer) -> (Vec<String>, Vec<(String, u64)>, Value, Vec<(String, String)>) {
+    let (names, ring) = (balancer.names().await, balancer.admin.get("/ring").await.json());
+    let members = balancer.replicas().await.into_iter().filter(|replica| names.contains(&replica.name));
+    let ids = members.map(|replica| (replica.name, replica.id)).collect();
+    (names, ids, ring, balancer.owners().await.into_iter().collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_members_numbers_and_keys_also_on_a_ring_with_a_history() {
+    for placement in
+        ["ring.hash=given", "ring.hash=sha256", "ring.placement=rendezvous", "ring.placement=maglev"]
+    {
+        let (key, value) = placement.split_once('=').expect("a setting");
+        // On so few slots nearly every virtual server finds its place taken.
+        let setup = setup().set(key, value).set("ring.slots", 72).set("fleet.replicas", 6);
+        let mut balancer = setup.start().await;
+        // The probing of the slot ring depends on who came first.
+        assert_eq!(balancer.remove(2, &["Server-1", "Server-3"]).await.status, 200);
+        assert_eq!(balancer.add(3, &["c", "a", "b"]).await.status, 200);
+        assert_eq!(balancer.remove(1, &["a"]).await.status, 200);
+        let before = identity(&balancer).await;
+        assert_eq!(before.0, ["Server-2", "Server-4", "Server-5", "Server-6", "c", "b"], "{placement}");
+
+        balancer.kill().await;
+        let balancer = setup.start().await;
+        assert_eq!(identity(&balancer).await, before, "{placement}: after a kill");
+        balancer.stop().await;
+        let balancer = setup.clone().set("fleet.replicas", 2).start().await;
+        assert_eq!(identity(&balancer).await, before, "{placement}: after a stop");
+        balancer.stop().await;
+    }
+}
+
+/// With the same members, but not the same history, the ring is another: remembering slots is not in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ring_has_a_history() {
+    let setup = setup().set("ring.hash", "given").set("ring.slots", 72).set("fleet.replicas", 6);
+    let balancer = setup.start().await;
+    assert_eq!(balancer.remove(2, &["Server-1", "Server-3"]).await.status, 200);
+    let remembered = balancer.admin.get("/ring").await.json()["occupied"].clone();
+    balancer.stop().await;
+    let mut state: Value =
+        serde_json::from_slice(&std::fs::read(setup.state_file()).expect("it is remembered")).expect("JSON");
+    for replica in state["replicas"].as_array_mut().expect("a list") {
+        assert!(replica.as_object_mut().expect("an entry").remove("slots").is_some(), "slots are remembered");
+    }
+    std::fs::write(setup.state_file(), state.to_string()).expect("the folder is ours");
+    let balancer = setup.start().await;
+    assert_ne!(balancer.admin.get("/ring").await.json()["occupied"], remembered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_fleet_is_remembered_too() {
+    let setup = setup();
+    let balancer = setup.start().await;
+    assert_eq!(balancer.remove(3, &[""; 0]).await.status, 200);
+    balancer.stop().await;
+    let balancer = setup.launch().await;
+    assert_eq!(balancer.names().await, [""; 0]);
+    balancer.stop().await;
+}
+
+/// In the balancer's folder.
+const ASIDE: &str = ".slipring/state.json.corrupt-1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_memory_is_set_aside_with_a_message() {
+    let member = json!({ "id": 1, "name": "../../etc" });
+    let hostile = json!({ "version": 1, "placement": "Rendezvous", "replicas": [member] }).to_string();
+    for text in ["", "{\"version\":1,\"placement\":\"Rende", "\0\0\0\0", &hostile] {
+        let setup = setup();
+        std::fs::create_dir_all(setup.state_file().parent().expect("a folder")).expect("the folder is ours");
+        std::fs::write(setup.state_file(), text).expect("the folder is ours");
+        let balancer = setup.start().await;
+        assert_eq!(balancer.names().await, ["Server-1", "Server-2", "Server-3"], "never fatal, never obeyed");
+        let aside = setup.folder().join(ASIDE);
+        assert_eq!(std::fs::read_to_string(&aside).expect("it is kept"), text);
+        let events = balancer.events().await;
+        let warned =
+            |seen: &[slipring_tests::Event]| seen.iter().find(|event| event.name == "warning").cloned();
+        let warning = events.until("a warning", LONG, warned).await;
+        for words in [warning.why().to_owned(), balancer.log()] {
+            assert!(words.contains("corrupt") && words.contains(ASIDE), "{words}");
+        }
+        balancer.stop().await;
+        let members = std::fs::read_to_string(setup.state_file()).expect("a new one was written");
+        assert!(members.contains("Server-3"), "{members}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_begin_says_why() {
+    let balancer = setup().start().await;
+    let address = balancer.main.address.to_string();
+    let output = setup().set("listen", &address).output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words.contains(&address) && words.contains("is another program there?"), "{words}");
+
+    let output = setup().set("fleet.replicas", "many").set("fleet.hearbeat_interval", "1s").output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    let both = words.contains("fleet.replicas") && words.contains("fleet.heartbeat_interval");
+    assert!(both, "every mistake at once, and what would be right: {words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_there_is_named_and_tried_ever_more_seldom() {
+    let balancer =
+        setup().set("process.command", "/nonexistent/program").set("fleet.replicas", 1).launch().await;
+    let events = balancer.events().await;
+    let waits = |seen: &[slipring_tests::Event]| {
+        let respawning: Vec<_> = seen.iter().filter(|event| event.name == "respawning").collect();
+        (respawning.len() >= 4).then(|| respawning[3].data["backoff_ms"].as_u64())
+    };
+    let fourth = events.until("four respawns", LONG, waits).await;
+    assert!((300..=400).contains(&fourth.expect("milliseconds")), "{fourth:?}");
+    wait_until("the reason", LONG, async || {
+        let log = balancer.log();
+        if log.contains("/nonexistent/program") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let began = Instant::now();
+    balancer.stop().await;
+    measured(&format!("stopped after {:?}", began.elapsed()));
+}

@@ -1,0 +1,283 @@
+//! What an engine may be in the way of: no socket, no image, a name that is taken; and the balancer as a
+//! container among its replicas.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::query_parameters::{InspectContainerOptions, RemoveImageOptionsBuilder};
+use hyper::Method;
+use serde_json::json;
+use slipring_tests::docker::{Fleet, SOCKET, engine};
+use slipring_tests::{Http, Setup, wait_until};
+use tokio::sync::Mutex;
+
+const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+const OWN_IMAGE: &str = concat!("slipring:", env!("CARGO_PKG_VERSION"));
+const LONG: Duration = Duration::from_secs(60);
+
+/// One of the tests removes the image that all use.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+fn setup(fleet: &Arc<Fleet>) -> Setup {
+    Setup::docker(SLIPRING, fleet.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_containers_as_the_contract_describes_them() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(2);
+    let balancer = setup(&fleet).start_with(&names).await;
+    for (name, id) in names.iter().zip(1..) {
+        let found =
+            docker.inspect_container(name, None::<InspectContainerOptions>).await.expect("it has its name");
+        let config = found.config.expect("a configuration");
+        assert_eq!(config.hostname.as_deref(), Some(name.as_str()), "hostname = container name");
+        assert!(config.env.expect("an environment").contains(&format!("SERVER_ID={id}")));
+        assert_eq!(config.image.as_deref(), Some(OWN_IMAGE));
+        let networks = found.network_settings.and_then(|settings| settings.networks).expect("networks");
+        let endpoint = networks.get(&fleet.network).expect("the network is the configured one");
+        assert!(
+            endpoint.aliases.as_ref().is_some_and(|aliases| aliases.contains(name)),
+            "network alias = name"
+        );
+    }
+    let mut greetings = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        greetings.insert(balancer.main.get("/home").await.json()["message"].as_str().map(str::to_owned));
+    }
+    let expected = [1, 2].map(|id| Some(format!("Hello from Server: {id}")));
+    assert_eq!(greetings, expected.into());
+    let events = balancer.events().await;
+    assert_eq!(balancer.remove(1, &names[..1]).await.status, 200);
+    events.next(0, "stopped", &names[0], LONG).await;
+    assert_eq!(fleet.containers(&docker).await.len(), 1, "a removed replica's container is removed");
+    balancer.stop().await;
+    assert_eq!(fleet.containers(&docker).await.len(), 0, "a stop removes what was started");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_somebody_elses_is_refused_and_nothing_changes() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(2);
+    let balancer = setup(&fleet).start_with(&names).await;
+    fleet.build_image(&docker, SLIPRING).await;
+    let taken = format!("{}-stranger", fleet.label);
+    let stranger = fleet.run(&docker, &taken, &["server"], false).await;
+    let before = balancer.replicas().await;
+
+    let free = format!("{}-free", fleet.label);
+    let answer = balancer.add(3, &[&free, &taken]).await;
+    let message = answer.json()["message"].as_str().expect("a message").to_owned();
+    assert!(!answer.status.is_success(), "{message}");
+    assert!(message.starts_with("<Error> "), "{message}");
+    for words in [taken.as_str(), "not this balancer's", "docker rm -f", "another name"] {
+        assert!(message.contains(words), "{message:?} does not say {words:?}");
+    }
+    assert_eq!(balancer.names().await, names);
+    assert_eq!(balancer.replicas().await, before, "the fleet is as it was");
+    assert_eq!(fleet.containers(&docker).await.len(), 2, "nothing is left of the others of the call");
+    let found = docker.inspect_container(&taken, None::<InspectContainerOptions>).await.expect("it is there");
+    assert_eq!(found.id, Some(stranger), "the stranger's container is untouched");
+    assert_eq!(found.state.and_then(|state| state.running), Some(true));
+    assert_eq!(balancer.add(1, &[&free]).await.status, 200, "a free name is still free");
+    balancer.stop().await;
+    let found = docker.inspect_container(&taken, None::<InspectContainerOptions>).await;
+    assert!(found.is_ok(), "a stop removes only what was started");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_is_named_and_nothing_runs() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let output = setup(&fleet).set("docker.image", "slipring-test-no-such-image:1").set("fleet.replicas", 1);
+    let output = output.output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("there is no image slipring-test-no-such-image:1"), "{words}");
+    assert!(words.contains("docker.image"), "what to do: {words}");
+    assert_eq!(fleet.containers(&docker).await.len(), 0);
+}
+
+/// Needs no engine: that is the point.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_socket_is_named_and_the_process_runtime_needs_none() {
+    let nowhere = Setup::new(SLIPRING).set("docker.socket", "/nonexistent/docker.sock");
+    let output = nowhere.clone().set("fleet.runtime", "docker").output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    for part in ["/nonexistent/docker.sock", "docker.socket", "process"] {
+        assert!(words.contains(part), "{words:?} does not say {part:?}");
+    }
+    let balancer = nowhere.set("fleet.runtime", "auto").start().await;
+    assert!(balancer.replicas().await.iter().all(|replica| replica.pid.is_some()), "processes by default");
+    balancer.stop().await;
+}
+
+async fn remove_own_image(docker: &bollard::Docker) {
+    let options = RemoveImageOptionsBuilder::new().force(true).build();
+    if let Err(error) = docker.remove_image(OWN_IMAGE, Some(options), None).await {
+        assert!(error.to_string().contains("No such image"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_is_built_when_it_is_missing() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(3);
+    remove_own_image(&docker).await;
+    let balancer = setup(&fleet).start_with(&names[..2]).await;
+    assert!(docker.inspect_image(OWN_IMAGE).await.is_ok());
+    assert!(balancer.log().contains("building the image"), "{}", balancer.log());
+    // Also when somebody removes it while the balancer runs.
+    remove_own_image(&docker).await;
+    let answer = balancer.add(1, &names[2..]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    balancer.ready().await;
+    assert!(docker.inspect_image(OWN_IMAGE).await.is_ok());
+    balancer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_away_for_a_while_costs_no_request() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(2);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let socket = folder.path().join("docker.sock");
+    let proxy = Proxy::listen(&socket);
+    let balancer = setup(&fleet).set("docker.socket", socket.display()).start_with(&names).await;
+    let events = balancer.events().await;
+
+    drop(proxy);
+    std::fs::remove_file(&socket).expect("it was there");
+    let (past, victim) = (events.seen().len(), balancer.replica(&names[0]).await);
+    let options = bollard::query_parameters::KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+    docker.kill_container(&victim.name, Some(options)).await.expect("it is killed");
+    // Nobody tells the balancer, but its heartbeats do, or a request that is refused.
+    for _ in 0..50 {
+        assert_eq!(balancer.main.get("/home").await.status, 200, "the other one answers");
+    }
+    events.next(past, "flatlined", &victim.name, LONG).await;
+    let answer = balancer.add(1, &[format!("{}-x", fleet.label)]).await;
+    assert!(
+        !answer.status.is_success() && answer.text().contains("no Docker engine answers"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(balancer.names().await, names);
+
+    let _proxy = Proxy::listen(&socket);
+    events.next(past, "live", &victim.name, LONG).await;
+    wait_until("only the members' containers", LONG, async || {
+        let containers = fleet.containers(&docker).await;
+        if containers.len() == 2 { Ok(()) } else { Err(format!("{} containers", containers.len())) }
+    })
+    .await;
+    balancer.ready().await;
+    balancer.stop().await;
+    assert_eq!(fleet.containers(&docker).await.len(), 0);
+}
+
+/// Another way to the engine, which can be cut.
+struct Proxy {
+    accepting: tokio::task::JoinHandle<()>,
+    cut: tokio::sync::watch::Sender<()>,
+}
+
+impl Proxy {
+    fn listen(socket: &std::path::Path) -> Self {
+        let listener = tokio::net::UnixListener::bind(socket).expect("the folder is ours");
+        let (cut, end) = tokio::sync::watch::channel(());
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut end = end.clone();
+                tokio::spawn(async move {
+                    let Ok(mut engine) = tokio::net::UnixStream::connect(SOCKET).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut engine) => {}
+                        _ = end.changed() => {} // the sender is gone
+                    }
+                });
+            }
+        });
+        Self { accepting, cut }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut.send_replace(());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_balancer_may_be_a_container_beside_its_replicas() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(3);
+    fleet.build_image(&docker, SLIPRING).await;
+    fleet.create_network(&docker).await;
+    let settings = [
+        format!("docker.fleet={}", fleet.label),
+        format!("docker.network={}", fleet.network),
+        format!("docker.image={}", fleet.image()),
+        "fleet.runtime=docker".into(),
+        "fleet.replicas=0".into(),
+        "admin.listen=0.0.0.0:5001".into(),
+        "admin.token=0123456789abcdef".into(),
+    ];
+    let mut command = vec!["balancer"];
+    command.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let container = fleet.run(&docker, &format!("{}-balancer", fleet.label), &command, true).await;
+    let ip = fleet.address(&docker, &container).await;
+    let [main, admin] = [5000, 5001].map(|port| Http { address: (ip, port).into() });
+    wait_until("the balancer answers", LONG, async || {
+        let request = admin.request(Method::GET, "/healthz").body(Default::default()).expect("valid");
+        admin.send(request).await.map(|_| ())
+    })
+    .await;
+
+    // From the host, which is the gateway of its network.
+    let body = json!({ "n": 3, "hostnames": names }).to_string();
+    let added = main.call(Method::POST, "/add", body).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    let home = main.get("/home").await;
+    assert!(home.status == 200 && names.iter().any(|name| name == home.replica()), "{home:?}");
+    assert_eq!(fleet.containers(&docker).await.len(), 3);
+
+    // From beside it, where the replicas are.
+    for (port, path, code, words) in [
+        (5000, "/rep", 1, "Authorization: Bearer"),
+        (5001, "/rep", 1, "Authorization: Bearer"),
+        (5001, "/replicas", 1, "Authorization: Bearer"),
+        (5000, "/home", 0, "Hello from Server: "),
+    ] {
+        let url = format!("http://{ip}:{port}");
+        let name = format!("{}-client-{port}{}", fleet.label, path.replace('/', "-"));
+        let client =
+            fleet.run(&docker, &name, &["client", "--url", &url, "--json", "get", path], false).await;
+        let (exit, output) = fleet.output(&docker, &client).await;
+        assert!(exit == code && output.contains(words), "{path} on {port}: {exit} {output}");
+        assert!(code == 0 || output.contains("\"status\":403"), "{output}");
+    }
+    let url = format!("http://{ip}:5000");
+    let with_token = ["client", "--url", &url, "--token", "0123456789abcdef", "rep"];
+    let client = fleet.run(&docker, &format!("{}-client-token", fleet.label), &with_token, false).await;
+    let (exit, output) = fleet.output(&docker, &client).await;
+    assert!(exit == 0 && output.contains(&names[2]), "the token opens from anywhere: {exit} {output}");
+
+    docker.stop_container(&container, None).await.expect("it is stopped");
+    assert_eq!(fleet.output(&docker, &container).await.0, 0, "an orderly stop");
+    assert_eq!(fleet.containers(&docker).await.len(), 0, "which removes what was started");
+}

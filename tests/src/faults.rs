@@ -1,0 +1,96 @@
+//! Processes that tests hurt, told apart from later ones that may get the same number.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The kernel counts processor time in hundredths of a second (`USER_HZ`, the same on every Linux).
+const TICK: Duration = Duration::from_millis(10);
+
+/// One process, as the kernel knew it when it was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in ticks since the machine did.
+    began: u64,
+}
+
+struct Stat {
+    state: char,
+    began: u64,
+    cpu: Duration,
+}
+
+impl Process {
+    /// The process with this number.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn new(pid: u32) -> Self {
+        let stat = stat(pid).unwrap_or_else(|| panic!("there is no process {pid}"));
+        Self { pid, began: stat.began }
+    }
+
+    fn stat(self) -> Option<Stat> {
+        stat(self.pid).filter(|stat| stat.began == self.began)
+    }
+
+    /// Its state: `R`unning, `S`leeping, s`T`opped, … `None` when it has ended, whether or not somebody has
+    /// taken note.
+    pub fn state(self) -> Option<char> {
+        self.stat().map(|stat| stat.state).filter(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(self) -> bool {
+        self.state().is_some()
+    }
+
+    /// Whether it has ended and its parent has not taken note.
+    pub fn is_zombie(self) -> bool {
+        self.stat().is_some_and(|stat| stat.state == 'Z')
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu(self) -> Duration {
+        self.stat().map(|stat| stat.cpu).unwrap_or_default()
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub fn peak_memory(self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it runs");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes numbers")
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(self, signal: Signal) {
+        assert!(self.stat().is_some(), "process {} has ended", self.pid);
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.pid));
+    }
+
+    /// `kill -9`.
+    pub fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// `kill -STOP`: it is there and does nothing.
+    pub fn pause(self) {
+        self.signal(Signal::STOP);
+    }
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses, which may hold anything.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let ticks = number(14)? + number(15)?;
+    let cpu = TICK * u32::try_from(ticks).ok()?;
+    Some(Stat { state: fields.first()?.chars().next()?, began: number(22)?, cpu })
+}
