@@ -1,6 +1,6 @@
 //! Configuration: one list of keys, read from flags, environment and file, in that order of precedence.
 //!
-//! [`Config::read`] is that list. Every key is declared once, with its default and its words; the same pass
+//! `Config::read` is that list. Every key is declared once, with its default and its words; the same pass
 //! validates a user's settings, finds unknown keys and writes the commented example. Deriving `Deserialize` on a
 //! mirror of the file was the alternative: it stops at the first mistake, knows no environment, and needs its
 //! documentation kept in step by hand.
