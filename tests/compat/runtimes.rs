@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use slipring_balancer::config::DockerConfig;
 use slipring_balancer::fleet::runtime::docker::DockerRuntime;
@@ -225,10 +225,14 @@ async fn container() -> Option<Subject<DockerRuntime>> {
     Some(Subject { runtime, exits, names: fleet.names(6), docker: Some((docker, fleet)) })
 }
 
-fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+/// On a thread that has the test's name, for whoever says what is skipped.
+fn trial<F: Future<Output = ()>>(name: &'static str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
     Trial::test(name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.map_err(Failed::from)?.block_on(test());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(test());
+        });
+        thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(())
     })
 }

@@ -1,15 +1,8 @@
 //! Replicas that do what a test needs: hold a request, close their port, refuse to start or to stop.
 //!
 //! They are the test's own executable, started again by the balancer (`process.command`), so that no other
-//! program need be built or installed. Each file of tests that uses them has the test [`PROGRAM`]:
-//!
-//! ```ignore
-//! /// No test by itself: what the replicas of the tests here run.
-//! #[test]
-//! fn replica_program() {
-//!     slipring_tests::replica::serve_if_asked();
-//! }
-//! ```
+//! program need be built or installed: each file of tests that uses them has a test [`PROGRAM`], which does nothing
+//! but call [`serve_if_asked`].
 
 use std::convert::Infallible;
 use std::path::PathBuf;

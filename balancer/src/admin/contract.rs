@@ -11,8 +11,8 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use super::Admin;
+use crate::fleet::handle::ChangeError;
 use crate::fleet::request::{Change, RequestError};
-use crate::fleet::shell::ChangeError;
 use crate::proxy::error::failure;
 
 pub(super) fn routes() -> Router<Admin> {

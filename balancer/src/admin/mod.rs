@@ -19,7 +19,7 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 
-use crate::fleet::shell::Fleet;
+use crate::fleet::handle::Fleet;
 use crate::metrics::Metrics;
 use crate::proxy::error::failure;
 use crate::proxy::key::KeySource;

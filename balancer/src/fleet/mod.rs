@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod core;
 pub mod events;
+pub mod handle;
 pub mod heartbeat;
 pub mod memory;
 pub mod names;

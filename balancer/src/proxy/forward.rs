@@ -24,7 +24,7 @@ use super::pool::{ConnectError, Sender, connect};
 use super::upload::{Upload, UploadEnd, watched};
 use super::upstream::{Flight, Upstream};
 use crate::config::ProxyConfig;
-use crate::fleet::shell::Fleet;
+use crate::fleet::handle::Fleet;
 use crate::metrics::Metrics;
 
 /// Replicas that one request is offered to at the very most, those that took no connection included.
