@@ -1,11 +1,13 @@
 //! Replicas as processes, and what happens to them: killed, paused, never quite starting, refusing connections.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
 use slipring_tests::replica::{self, Held};
 use slipring_tests::{Balancer, Event, Events, Keys, Load, Process, Setup, measured, wait_until};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
@@ -234,6 +236,19 @@ async fn a_replica_that_exits_on_start_waits_ever_longer_and_disturbs_nobody() {
     balancer.ready().await;
 }
 
+/// Waits until nobody listens where `name` did: its last answer is on its way before its port is closed.
+async fn port_closed(balancer: &Balancer, name: &str) {
+    let seen = balancer.admin.get("/replicas").await.json();
+    let replicas = seen["replicas"].as_array().expect("a list");
+    let replica = replicas.iter().find(|replica| replica["name"] == name).expect("it is a member");
+    let address = replica["address"].as_str().expect("it runs");
+    wait_until("a closed port", LONG, async || match TcpStream::connect(address).await {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
 /// A replica that lives, answers its heartbeats for the time being, and takes no new connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_goes_to_the_next_replica_unseen() {
@@ -247,6 +262,7 @@ async fn a_refused_connection_goes_to_the_next_replica_unseen() {
         let key = [("x-key", "ann")];
         let closed = balancer.main.with_headers(Method::GET, "/close", &key, "").await;
         assert_eq!((closed.replica(), closed.text()), (owner.as_str(), "closed"));
+        port_closed(&balancer, &owner).await;
         let past = events.seen().len();
         let method = if body.is_empty() { Method::GET } else { Method::POST };
         let answer = balancer.main.with_headers(method, "/upload", &key, body).await;

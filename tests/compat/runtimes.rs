@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bollard::query_parameters::KillContainerOptionsBuilder;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use slipring_balancer::config::DockerConfig;
@@ -53,11 +54,10 @@ impl<R: Runtime> Subject<R> {
 
     async fn hurt(&self, running: &Running, signal: Signal) {
         match (&running.handle, &self.docker) {
-            (Handle::Container(id), Some((docker, _))) if signal == Signal::STOP => {
-                docker.pause_container(id).await.expect("it is paused");
-            }
             (Handle::Container(id), Some((docker, _))) => {
-                docker.kill_container(id, None).await.expect("it is killed");
+                let name = if signal == Signal::STOP { "SIGSTOP" } else { "SIGKILL" };
+                let options = KillContainerOptionsBuilder::new().signal(name).build();
+                docker.kill_container(id, Some(options)).await.expect("it runs");
             }
             (Handle::Pid(pid), _) => {
                 let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw).expect("a process id");
