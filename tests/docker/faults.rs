@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::query_parameters::{KillContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::{
+    InspectNetworkOptions, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+};
 use serde_json::Value;
 use slipring_tests::docker::{Fleet, engine};
 use slipring_tests::{Balancer, Event, Events, Keys, Load, Replica, Setup, measured, wait_until};
@@ -100,6 +102,8 @@ async fn check_healing(fault: impl AsyncFn(&Docker, &Replica), why: &[&str], det
     assert_eq!(fleet.containers(&docker).await.len(), 3, "nothing is left of the dead container");
     balancer.stop().await;
     assert_eq!(fleet.containers(&docker).await.len(), 0, "a stop removes what was started");
+    let network = docker.inspect_network(&fleet.network, None::<InspectNetworkOptions>).await;
+    assert!(network.is_err(), "its network too: {network:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -216,6 +216,7 @@ impl<R: Runtime> Owner<R> {
                 _ = reconcile.tick() => self.reconcile(),
             }
             if !done.is_empty() && self.core.is_empty() {
+                self.runtime.clean_up().await;
                 for reply in done {
                     reply.send(()).unwrap_or_else(|()| tracing::debug!("nobody waited for the fleet's end"));
                 }

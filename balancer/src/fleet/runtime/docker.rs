@@ -118,6 +118,11 @@ impl DockerRuntime {
         match self.docker.connect_network(network, request).await {
             Ok(()) => tracing::info!(network, "the balancer's container joined the network"),
             Err(error) if error.to_string().contains("already exists in network") => {}
+            Err(error) if status(&error) == Some(404) => tracing::info!(
+                container,
+                network,
+                "this seems to be a container, but none that the engine knows; if it is one, start it without --hostname"
+            ),
             Err(error) => tracing::warn!(
                 %error, container, network,
                 "the balancer's container could not join the replicas' network: start it with --network, and without --hostname"
@@ -358,6 +363,17 @@ impl Runtime for DockerRuntime {
             );
         }
         addresses
+    }
+
+    async fn clean_up(&self) {
+        let network = &self.config.network;
+        let Ok(found) = self.docker.inspect_network(network, None::<InspectNetworkOptions>).await else {
+            return;
+        };
+        let ours = found.labels.is_some_and(|labels| labels.get(FLEET) == Some(&self.config.fleet));
+        if ours && let Err(error) = self.docker.remove_network(network).await {
+            tracing::info!(%error, network, "the network stays: others use it");
+        }
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {

@@ -4,7 +4,7 @@
 //! makes a new image instead of running an old one.
 
 use bollard::Docker;
-use bollard::query_parameters::BuildImageOptionsBuilder;
+use bollard::query_parameters::{BuildImageOptionsBuilder, RemoveImageOptions};
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,7 @@ pub(super) async fn ensure_own(docker: &Docker, image: &str) -> Result<(), Runti
         source,
     })?;
     let digest: String = Sha256::digest(&executable).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut outdated = None;
     if let Ok(present) = docker.inspect_image(image).await {
         let label = present
             .config
@@ -36,6 +37,7 @@ pub(super) async fn ensure_own(docker: &Docker, image: &str) -> Result<(), Runti
         if label.as_deref() == Some(&digest) {
             return Ok(());
         }
+        outdated = label.and(present.id); // what we did not build is not ours to remove
     }
     tracing::info!(image, "building the image from this executable");
     let failed = |message: String| RuntimeError::Build { image: image.to_owned(), message };
@@ -55,6 +57,11 @@ pub(super) async fn ensure_own(docker: &Docker, image: &str) -> Result<(), Runti
             }
             Err(error) => return Err(failed(error.to_string())),
         }
+    }
+    if let Some(outdated) = outdated
+        && let Err(error) = docker.remove_image(&outdated, None::<RemoveImageOptions>, None).await
+    {
+        tracing::debug!(%error, "the image of an earlier build stays: a container uses it");
     }
     Ok(())
 }

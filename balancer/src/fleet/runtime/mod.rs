@@ -45,6 +45,8 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
     /// Addresses, beside loopback, that this machine's own calls come from when the balancer is in a container.
     fn own_addresses(&self) -> impl Future<Output = Vec<IpAddr>> + Send;
+    /// Removes what `prepare` made, after the last instance. What others use stays.
+    fn clean_up(&self) -> impl Future<Output = ()> + Send;
     /// All instances of this fleet, running or not.
     fn list(&self) -> impl Future<Output = Result<Vec<Found>, RuntimeError>> + Send;
 }

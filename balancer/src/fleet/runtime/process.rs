@@ -172,6 +172,8 @@ impl Runtime for ProcessRuntime {
         default_gateways()
     }
 
+    async fn clean_up(&self) {}
+
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
         let found = |p: &Process| Found { instance: p.instance.clone(), running: Some(p.running.clone()) };
         Ok(self.children.iter().map(|child| found(child.value())).collect())
