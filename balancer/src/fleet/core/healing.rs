@@ -164,14 +164,13 @@ impl Core {
     /// Gives a running member up: its waiting requests go elsewhere, what is left of it is removed.
     pub(super) fn flatline(&mut self, id: ReplicaId, why: &str, now: Duration) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        member.phase = Phase::Removing;
         member.running = None;
         member.probing = false;
         member.missed = 0;
         member.last_error = Some(why.to_owned());
         let lived = member.live_since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let delay = member.backoff.died(&self.settings.backoff, lived);
-        member.probe_at = now + delay; // kept here until the corpse is gone
+        member.phase = Phase::Removing { respawn_at: now + delay };
         let instance = member.instance.clone();
         self.tell(News::Flatlined { replica: instance.name.clone(), why: why.to_owned() });
         self.out.push(Command::Abandon(instance.clone()));
@@ -182,9 +181,8 @@ impl Core {
     /// The corpse is gone: the next life begins when its backoff is over.
     pub(super) fn corpse_gone(&mut self, id: ReplicaId, now: Duration) {
         let Some(member) = self.members.get(&id) else { return };
-        if member.phase == Phase::Removing {
-            let at = member.probe_at;
-            self.queue_again(id, at, now);
+        if let Phase::Removing { respawn_at } = member.phase {
+            self.queue_again(id, respawn_at, now);
         }
     }
 

@@ -85,7 +85,7 @@ impl Core {
                 return;
             }
             Phase::Spawning { .. } => Stage::AwaitingSpawn,
-            Phase::Removing => Stage::Stopping, // its stop is under way
+            Phase::Removing { .. } => Stage::Stopping, // its stop is under way
             Phase::Starting { .. } | Phase::Live | Phase::Suspect => Stage::Draining,
         };
         if stage == Stage::Draining {

@@ -18,8 +18,8 @@ pub(super) enum Phase {
     Live,
     /// Its last heartbeat was missed.
     Suspect,
-    /// Given up; what is left of it is being removed.
-    Removing,
+    /// Given up; what is left of it is being removed, and it lives again at `respawn_at` at the earliest.
+    Removing { respawn_at: Duration },
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Member {
             Phase::Queued { .. } | Phase::Spawning { .. } | Phase::Starting { .. } => State::Starting,
             Phase::Live => State::Live,
             Phase::Suspect => State::Suspect,
-            Phase::Removing => State::Flatlined,
+            Phase::Removing { .. } => State::Flatlined,
         }
     }
 

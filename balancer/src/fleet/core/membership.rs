@@ -65,7 +65,7 @@ impl Core {
                     self.tell(News::Adopted { replica: name.clone(), id: id.number() });
                 }
                 Some(None) => {
-                    member.phase = Phase::Removing;
+                    member.phase = Phase::Removing { respawn_at: now };
                     self.stops.push_back((member.instance.clone(), Duration::ZERO));
                 }
                 None => self.tell(News::Added { replica: name.clone(), id: id.number() }),
@@ -145,7 +145,7 @@ impl Core {
     pub(super) fn answer_additions(&mut self, now: Duration) {
         let settled = |id: &ReplicaId| {
             self.members.get(id).is_none_or(|m| {
-                matches!(m.phase, Phase::Live | Phase::Suspect | Phase::Removing) || m.restarts > 0
+                matches!(m.phase, Phase::Live | Phase::Suspect | Phase::Removing { .. }) || m.restarts > 0
             })
         };
         let (ended, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.additions)
