@@ -18,7 +18,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 
-/// How long a client may take over one request's header block.
+/// How long a client may take over one request's header block, and a kept-alive connection may be idle: longer than
+/// the balancer keeps one (its `proxy.replica_idle_timeout`), so that it is the balancer who lets go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `accept` waits after an error that time alone can mend (no file descriptor left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,3 +61,6 @@ pub async fn serve(listener: TcpListener, id: ServerId, shutdown: impl Future<Ou
         tracing::warn!(?drain, "requests were still in flight at the end of the drain");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! What a replica answers: a pure function of its identity and the request.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 /// A replica's number, with the greeting made once.
 #[derive(Clone, Debug)]
 pub struct ServerId {
-    greeting: Arc<str>,
+    greeting: Bytes,
 }
 
 impl ServerId {
@@ -30,7 +29,7 @@ pub fn respond<B>(id: &ServerId, request: &Request<B>) -> Result<Response<Full<B
     let known = matches!(request.uri().path(), "/home" | "/heartbeat");
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = match request.uri().path() {
-        "/home" if readable => json(StatusCode::OK, Bytes::copy_from_slice(id.greeting.as_bytes())),
+        "/home" if readable => json(StatusCode::OK, id.greeting.clone()),
         "/heartbeat" if readable => Response::new(Full::default()),
         _ if known => json(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -79,5 +78,15 @@ mod tests {
         check(Method::GET, "/other", 404, unknown).await;
         let method = r#"{"message":"<Error> this endpoint is read with GET","status":"failure"}"#;
         check(Method::POST, "/home", 405, method).await;
+    }
+
+    #[test]
+    fn the_wrong_method_is_told_the_right_ones() {
+        for (path, allowed) in [("/home", Some("GET, HEAD")), ("/heartbeat", Some("GET, HEAD")), ("/a", None)]
+        {
+            let request = Request::builder().method(Method::DELETE).uri(path).body(()).unwrap();
+            let response = respond(&ServerId::new(3), &request).unwrap();
+            assert_eq!(response.headers().get(ALLOW).map(HeaderValue::as_bytes), allowed.map(str::as_bytes));
+        }
     }
 }
