@@ -7,6 +7,7 @@
 //! that it did.
 
 mod balancer;
+pub mod bare;
 pub mod docker;
 mod events;
 mod faults;
@@ -15,6 +16,7 @@ mod load;
 pub mod replica;
 mod skip;
 mod wait;
+mod wire;
 
 pub use balancer::{Balancer, Replica, Setup, run};
 pub use events::{Event, Events};
@@ -23,3 +25,4 @@ pub use http::{Answer, Http, Sending};
 pub use load::{Keys, Load, Report};
 pub use skip::{measured, require, skipped};
 pub use wait::wait_until;
+pub use wire::{RawAnswer, Wire};
