@@ -20,6 +20,7 @@ use crate::fleet::shell::{BeginError, begin};
 use crate::metrics::Metrics;
 use crate::proxy::forward::Proxy;
 use crate::proxy::server::Front;
+use crate::sampled::Sampled;
 
 /// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
@@ -94,8 +95,13 @@ impl Balancer {
         };
         let mut limited = config.proxy.clone();
         limited.max_connections = affordable(limited.max_connections);
-        let proxy =
-            Arc::new(Proxy { config: limited, start_timeout: config.fleet.start_timeout, fleet, metrics });
+        let proxy = Arc::new(Proxy {
+            config: limited,
+            start_timeout: config.fleet.start_timeout,
+            fleet,
+            metrics,
+            complaints: Sampled::default(),
+        });
         let front = Front { proxy, contract: admin.contract() };
         Ok(Self { config, main, admin_only, front, admin, runtime })
     }

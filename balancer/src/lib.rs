@@ -9,4 +9,6 @@ pub mod config;
 pub mod fleet;
 pub mod metrics;
 pub mod proxy;
+pub mod sampled;
 pub mod snapshot;
+pub mod socket;

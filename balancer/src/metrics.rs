@@ -29,6 +29,7 @@ pub struct Metrics {
     pub retries: IntCounter,
     connections: IntGauge,
     replicas: IntGaugeVec,
+    broken: IntCounterVec,
     events: IntCounterVec,
 }
 
@@ -37,6 +38,7 @@ pub struct Metrics {
 pub struct ReplicaMetrics {
     classes: [IntCounter; 5],
     latency: Histogram,
+    broken: IntCounter,
 }
 
 impl ReplicaMetrics {
@@ -44,6 +46,11 @@ impl ReplicaMetrics {
     pub fn answered(&self, status: StatusCode, elapsed: Duration) {
         self.classes[class(status)].inc();
         self.latency.observe(elapsed.as_secs_f64());
+    }
+
+    /// An answer of this replica ended before it was complete, and not because the client went away.
+    pub fn broke_off(&self) {
+        self.broken.inc();
     }
 }
 
@@ -80,6 +87,11 @@ impl Metrics {
             )?,
             connections: IntGauge::new("connections", "Client connections.")?,
             replicas: IntGaugeVec::new(Opts::new("replicas", "Replicas by state."), &["state"])?,
+            broken: vec(
+                "answers_broken_total",
+                "Answers that a replica began and did not finish.",
+                &["replica"],
+            )?,
             events: vec("fleet_events_total", "What happened to replicas.", &["event"])?,
             registry,
         };
@@ -90,6 +102,7 @@ impl Metrics {
         registry.register(Box::new(metrics.retries.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.replicas.clone()))?;
+        registry.register(Box::new(metrics.broken.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
@@ -98,7 +111,8 @@ impl Metrics {
     /// The counters of the replica `name`.
     pub fn replica(&self, name: &str) -> ReplicaMetrics {
         let classes = CLASSES.map(|class| self.requests.with_label_values(&[name, class]));
-        ReplicaMetrics { classes, latency: self.latency.clone() }
+        let broken = self.broken.with_label_values(&[name]);
+        ReplicaMetrics { classes, latency: self.latency.clone(), broken }
     }
 
     /// Forgets a replica that is gone, so that names do not pile up.
@@ -107,6 +121,9 @@ impl Metrics {
             if let Err(error) = self.requests.remove_label_values(&[name, class]) {
                 tracing::debug!(%error, name, "it had no counters");
             }
+        }
+        if let Err(error) = self.broken.remove_label_values(&[name]) {
+            tracing::debug!(%error, name, "it had no counter");
         }
     }
 

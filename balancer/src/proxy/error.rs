@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
@@ -12,6 +12,8 @@ use super::pool::ConnectError;
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_SECONDS: &str = "1";
+/// What is forwarded, for those who asked for what is not.
+const FORWARDED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
 /// Why a request got no replica's answer.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,9 @@ pub enum ProxyError {
     /// No head of an answer in time.
     #[error("the replica did not answer within {0:?}")]
     Timeout(Duration),
+    /// It took nothing more of the request.
+    #[error("the replica read nothing more of the request for {0:?}")]
+    Unread(Duration),
     /// The client sent nothing more of its body.
     #[error("the request's body stalled for {0:?}")]
     ClientStalled(Duration),
@@ -41,6 +46,12 @@ pub enum ProxyError {
     /// No route has this path.
     #[error("'{0}' endpoint does not exist in server replicas")]
     NoRoute(String),
+    /// Not exactly one `Host`, or none that could be one (RFC 9112 section 3.2).
+    #[error("a request needs one valid Host header")]
+    Host,
+    /// A tunnel was asked for.
+    #[error("this balancer makes no tunnels: CONNECT is not forwarded")]
+    Tunnel,
 }
 
 impl ProxyError {
@@ -49,9 +60,10 @@ impl ProxyError {
         match self {
             Self::NoReplica | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Lost(_) | Self::Died => StatusCode::BAD_GATEWAY,
-            Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Timeout(_) | Self::Unread(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientStalled(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientGone | Self::NoRoute(_) => StatusCode::BAD_REQUEST,
+            Self::ClientGone | Self::NoRoute(_) | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
 
@@ -84,6 +96,9 @@ impl Refusal {
         let mut response = failure(status, &self.error.to_string());
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(FORWARDED));
         }
         if let Some(replica) = self.replica {
             response.headers_mut().insert(REPLICA, replica);

@@ -5,6 +5,8 @@
 //! no body; else the client learns that nobody knows what became of it. Before each offer the fleet is looked at
 //! anew: a request that waited for a dying replica must not trust what it knew when it came.
 
+use std::error::Error as _;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::body::{AtEnd, Forwarded};
+use super::body::{AtEnd, BodyError, Forwarded};
 use super::error::{ProxyError, Refusal};
 use super::headers::{REPLICA, add_forwarded, add_via, remove_hop_by_hop};
 use super::key;
@@ -26,6 +28,7 @@ use super::upstream::{Flight, Upstream};
 use crate::config::ProxyConfig;
 use crate::fleet::handle::Fleet;
 use crate::metrics::Metrics;
+use crate::sampled::Sampled;
 
 /// Replicas that one request is offered to at the very most, those that took no connection included.
 const MOST_OFFERS: usize = 32;
@@ -41,6 +44,8 @@ pub struct Proxy {
     pub fleet: Fleet,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Failures, told in the log now and then.
+    pub complaints: Sampled,
 }
 
 /// An answer under way: when its body ends the connection is free for the next request.
@@ -53,6 +58,15 @@ pub struct Answering {
 impl AtEnd for Answering {
     fn at_end(self) {
         self.flight.0.pool.give_back(self.exchange.sender);
+    }
+
+    fn at_failure(self, error: &BodyError) {
+        let upstream = &self.flight.0;
+        upstream.metrics.broke_off();
+        if let Some(silent) = upstream.complaints.pass(Instant::now()) {
+            let cause = error.source().map(ToString::to_string);
+            tracing::warn!(%error, cause, replica = upstream.instance.name, silent, "an answer broke off");
+        }
     }
 }
 
@@ -79,6 +93,15 @@ enum Offer {
         reused: bool,
         error: ProxyError,
     },
+}
+
+/// How long an offer may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Of the whole request, however many replicas it is offered to: for a place and, with nothing to be sent before
+    /// it, for the answer.
+    deadline: tokio::time::Instant,
+    bodyless: bool,
 }
 
 impl Proxy {
@@ -112,14 +135,22 @@ impl Proxy {
         let mut begun = 0;
         let mut fresh = false;
         let mut last: Option<Refusal> = None;
+        let mut deadline = None;
         while tried.len() < MOST_OFFERS && begun < self.config.max_attempts {
             let Some(flight) = self.candidate(found.key(), &tried).await else { break };
+            // From the first offer on: the fleet's own start is not the replicas' fault.
+            let deadline =
+                *deadline.get_or_insert_with(|| tokio::time::Instant::now() + self.config.first_byte_timeout);
+            if last.is_some() && tokio::time::Instant::now() >= deadline {
+                break;
+            }
             let upstream = flight.0.clone();
             if last.is_some() {
                 self.metrics.retries.inc();
             }
             let refusal = |error| Refusal { error, replica: Some(upstream.header.clone()) };
-            match self.offer(&upstream, request, &mut upload, fresh).await {
+            let limits = Limits { deadline, bodyless };
+            match self.offer(&upstream, request, &mut upload, fresh, limits).await {
                 Offer::Answered(response, exchange) => {
                     upstream.metrics.answered(response.status(), started.elapsed());
                     return Ok(self.answer(response, Answering { flight, exchange }));
@@ -173,15 +204,18 @@ impl Proxy {
     }
 
     /// A free place among the replica's connections, waited for in order of coming.
-    async fn place(&self, upstream: &Upstream) -> Result<OwnedSemaphorePermit, ConnectError> {
+    async fn place(
+        &self,
+        upstream: &Upstream,
+        deadline: tokio::time::Instant,
+    ) -> Result<OwnedSemaphorePermit, ConnectError> {
         if let Ok(place) = upstream.places.clone().try_acquire_owned() {
             return Ok(place);
         }
-        let patience = self.config.first_byte_timeout;
         tokio::select! {
-            place = tokio::time::timeout(patience, upstream.places.clone().acquire_owned()) => match place {
+            place = tokio::time::timeout_at(deadline, upstream.places.clone().acquire_owned()) => match place {
                 Ok(place) => place.map_err(|_| ConnectError::Gone),
-                Err(_) => Err(ConnectError::Timeout(patience)),
+                Err(_) => Err(ConnectError::Timeout(self.config.first_byte_timeout)),
             },
             () = upstream.gone.cancelled() => Err(ConnectError::Gone),
         }
@@ -193,18 +227,23 @@ impl Proxy {
         mut request: Outgoing,
         upload: &mut UploadEnd,
         fresh: bool,
+        limits: Limits,
     ) -> Offer {
-        let place = match self.place(upstream).await {
+        let place = match self.place(upstream, limits.deadline).await {
             Ok(place) => place,
             Err(error) => return Offer::NotBegun(request, error),
         };
         loop {
             let (mut sender, reused) = match upstream.pool.take().filter(|_| !fresh) {
                 Some(sender) => (sender, true),
-                None => match connect(upstream.address, self.config.connect_timeout).await {
-                    Ok(sender) => (sender, false),
-                    Err(error) => return Offer::NotBegun(request, error),
-                },
+                None => {
+                    match connect(upstream.address, self.config.connect_timeout, self.config.idle_timeout)
+                        .await
+                    {
+                        Ok(sender) => (sender, false),
+                        Err(error) => return Offer::NotBegun(request, error),
+                    }
+                }
             };
             if let Err(error) = sender.ready().await {
                 if reused {
@@ -218,7 +257,8 @@ impl Proxy {
             let patience = self.config.first_byte_timeout;
             let silence = async {
                 upload.ended().await;
-                tokio::time::sleep(patience).await;
+                let from_now = tokio::time::Instant::now() + patience;
+                tokio::time::sleep_until(if limits.bodyless { limits.deadline } else { from_now }).await;
             };
             let sent = tokio::select! {
                 biased;
@@ -232,7 +272,7 @@ impl Proxy {
                     Some(same) if reused => request = same,
                     Some(same) => return Offer::NotBegun(same, ConnectError::Handshake(failed.into_error())),
                     None => {
-                        let lost = || ProxyError::Lost(Some(failed.into_error()));
+                        let lost = || self.lost(failed.into_error());
                         return Offer::Lost { reused, error: upload.failure().unwrap_or_else(lost) };
                     }
                 },
@@ -240,10 +280,26 @@ impl Proxy {
         }
     }
 
+    fn lost(&self, error: hyper::Error) -> ProxyError {
+        let mut cause = error.source();
+        let mut timed_out = false;
+        while let Some(error) = cause {
+            timed_out |= error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+            cause = error.source();
+        }
+        if timed_out { ProxyError::Unread(self.config.idle_timeout) } else { ProxyError::Lost(Some(error)) }
+    }
+
     fn answer(&self, response: Response<Incoming>, answering: Answering) -> Response<AnswerBody> {
         let (mut head, body) = response.into_parts();
         let version = head.version;
         head.version = Version::HTTP_11;
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            // RFC 9112 section 6.3: the length is not that of this body, and says nothing from here on.
+            head.headers.remove(CONTENT_LENGTH);
+        }
         remove_hop_by_hop(&mut head.headers);
         add_via(&mut head.headers, version);
         head.headers.insert(REPLICA, answering.flight.0.header.clone());

@@ -79,6 +79,16 @@ pub fn came_through_a_proxy(headers: &HeaderMap) -> bool {
         .any(|name| headers.contains_key(name))
 }
 
+/// Whether a request says which host it means, as RFC 9112 section 3.2 wants it: once, and validly.
+pub fn names_its_host(headers: &HeaderMap, version: Version) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+        (Some(host), None) => host.is_empty() || http::uri::Authority::try_from(host.as_bytes()).is_ok(),
+    }
+}
+
 fn is_quotable(host: &str) -> bool {
     host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
@@ -120,6 +130,24 @@ mod tests {
         let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
         assert_eq!(kept, ["content-length", "host", "trailer", "x-kept"]);
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        for (host, valid) in [
+            ("shop.example", true),
+            ("[::1]:5000", true),
+            ("a_b:80", true),
+            ("", true),
+            ("a b", false),
+            ("a,b", true),
+            ("a/b", false),
+        ] {
+            assert_eq!(names_its_host(&map(&[("host", host)]), Version::HTTP_11), valid, "{host:?}");
+        }
+        assert!(!names_its_host(&map(&[("host", "a"), ("host", "a")]), Version::HTTP_10));
+        assert!(!names_its_host(&map(&[]), Version::HTTP_11));
+        assert!(names_its_host(&map(&[]), Version::HTTP_10));
     }
 
     #[test]

@@ -6,16 +6,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::body::Forwarded;
 use super::upload::Upload;
+use crate::socket;
 
 /// Idle connections kept to one replica.
 const MOST_IDLE: usize = 1024;
@@ -47,9 +48,25 @@ pub enum ConnectError {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    /// The oldest in front.
-    idle: Arc<Mutex<VecDeque<(Sender, Instant)>>>,
+    idle: Arc<Mutex<Idle>>,
     idle_timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    /// The oldest in front.
+    connections: VecDeque<(Sender, Instant)>,
+    /// Whether somebody waits to close the oldest.
+    swept: bool,
+}
+
+impl Idle {
+    fn drop_those_before(&mut self, then: Option<Instant>) {
+        let old = |(_, since): &(Sender, Instant)| then.is_some_and(|then| *since <= then);
+        while self.connections.front().is_some_and(old) {
+            self.connections.pop_front();
+        }
+    }
 }
 
 impl Pool {
@@ -58,16 +75,16 @@ impl Pool {
         Self { idle: Arc::default(), idle_timeout }
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<(Sender, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that was ready when last looked at.
     pub fn take(&self) -> Option<Sender> {
         let mut idle = self.idle();
-        while let Some((sender, since)) = idle.pop_back() {
+        while let Some((sender, since)) = idle.connections.pop_back() {
             if since.elapsed() > self.idle_timeout {
-                idle.clear(); // the others are older still
+                idle.connections.clear(); // the others are older still
             } else if sender.is_ready() {
                 return Some(sender);
             }
@@ -92,22 +109,45 @@ impl Pool {
     fn keep(&self, sender: Sender) {
         let now = Instant::now();
         let mut idle = self.idle();
-        while idle.len() >= MOST_IDLE
-            || idle.front().is_some_and(|(_, since)| now - *since > self.idle_timeout)
-        {
-            idle.pop_front();
+        idle.drop_those_before(now.checked_sub(self.idle_timeout));
+        if idle.connections.len() >= MOST_IDLE {
+            idle.connections.pop_front();
         }
-        idle.push_back((sender, now));
+        idle.connections.push_back((sender, now));
+        if !std::mem::replace(&mut idle.swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(&self.idle), self.idle_timeout));
+        }
     }
 
     /// Closes every idle connection.
     pub fn clear(&self) {
-        self.idle().clear();
+        self.idle().connections.clear();
     }
 }
 
-/// Opens a connection to `address`.
-pub async fn connect(address: SocketAddr, within: Duration) -> Result<Sender, ConnectError> {
+/// Closes connections when their time is over, also where no request comes any more; ends with the last of them.
+async fn sweep(idle: Weak<Mutex<Idle>>, idle_timeout: Duration) {
+    while let Some(idle) = idle.upgrade() {
+        let due = {
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.drop_those_before(Instant::now().checked_sub(idle_timeout));
+            let Some((_, oldest)) = idle.connections.front() else {
+                idle.swept = false;
+                return;
+            };
+            *oldest + idle_timeout
+        };
+        drop(idle);
+        sleep_until(due).await;
+    }
+}
+
+/// Opens a connection to `address`, for a replica that may leave nothing of a request unread for `unread`.
+pub async fn connect(
+    address: SocketAddr,
+    within: Duration,
+    unread: Duration,
+) -> Result<Sender, ConnectError> {
     let stream = match timeout(within, TcpStream::connect(address)).await {
         Err(_) => return Err(ConnectError::Timeout(within)),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -116,7 +156,7 @@ pub async fn connect(address: SocketAddr, within: Duration) -> Result<Sender, Co
         Ok(Err(error)) => return Err(ConnectError::Io(error)),
         Ok(Ok(stream)) => stream,
     };
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    socket::prepare(&stream, unread).map_err(ConnectError::Io)?;
     let handshake = http1::Builder::new().handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(ConnectError::Handshake)?;
     tokio::spawn(async move {

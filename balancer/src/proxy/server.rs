@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +19,8 @@ use tower::ServiceExt;
 
 use super::error::{ProxyError, Refusal};
 use super::forward::{AnswerBody, Proxy};
+use super::headers::names_its_host;
+use crate::socket;
 
 /// How long `accept` waits after an error that time alone can mend (no file descriptor left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -83,7 +85,7 @@ impl Front {
         impl hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send>
         + use<>,
     > {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = socket::prepare(stream, self.proxy.config.idle_timeout) {
             tracing::debug!(%error, %peer, "a client was gone before its first request");
             return None;
         }
@@ -96,6 +98,12 @@ impl Front {
     }
 
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        if request.method() == Method::CONNECT {
+            return self.refuse(ProxyError::Tunnel.into(), peer.ip());
+        }
+        if !names_its_host(request.headers(), request.version()) {
+            return self.refuse(ProxyError::Host.into(), peer.ip());
+        }
         let path = request.uri().path();
         if matches!(path, "/rep" | "/add" | "/rm") {
             return self.administer(request, peer).await;
@@ -122,9 +130,11 @@ impl Front {
     fn refuse(&self, refusal: Refusal, client: IpAddr) -> Answer {
         let error = &refusal.error;
         self.proxy.metrics.refused(error.status());
-        if error.status().is_server_error() {
+        if error.status().is_server_error()
+            && let Some(silent) = self.proxy.complaints.pass(Instant::now())
+        {
             let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, cause, %client, "a request failed");
+            tracing::warn!(%error, cause, %client, silent, "a request failed");
         }
         refusal.response().map(|body| Either::Right(Either::Right(body)))
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::pool::Pool;
 use crate::fleet::state::Instance;
 use crate::metrics::ReplicaMetrics;
+use crate::sampled::Sampled;
 
 /// What holds for every replica.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub struct Upstream {
     pub metrics: ReplicaMetrics,
     /// Cancelled when it is given up: whoever waits for an answer waits no more.
     pub gone: CancellationToken,
+    /// Its answers that broke off, told in the log now and then.
+    pub complaints: Sampled,
     in_flight: AtomicUsize,
     closed: AtomicBool,
     idle: Notify,
@@ -61,6 +64,7 @@ impl Upstream {
             places: Arc::new(Semaphore::new(limits.connections)),
             metrics,
             gone: CancellationToken::new(),
+            complaints: Sampled::default(),
             in_flight: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             idle: Notify::new(),
