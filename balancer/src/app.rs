@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::access::Access;
-use crate::admin::{Admin, MOST_WATCHERS};
+use crate::admin::serve::{Limits, serve};
+use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS, PAYLOAD_TIMEOUT};
 use crate::config::{Config, RuntimeChoice};
 use crate::fleet::handle::Fleet;
 use crate::fleet::runtime::docker::DockerRuntime;
@@ -87,14 +88,27 @@ impl Balancer {
             key: config.proxy.key.clone(),
             room: config.placement.capacity().min(config.fleet.max_replicas),
             planning: Arc::new(Semaphore::new(1)),
+            calling: Arc::new(Semaphore::new(MOST_CALLS)),
             watching: Arc::new(Semaphore::new(MOST_WATCHERS)),
             stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            payload_timeout: PAYLOAD_TIMEOUT.min(config.proxy.idle_timeout),
             change_timeout: config.fleet.start_timeout
                 + config.fleet.stop_timeout * 2
                 + Duration::from_secs(30),
         };
         let mut limited = config.proxy.clone();
         limited.max_connections = affordable(limited.max_connections);
+        for (of, most) in [
+            ("connections", limited.max_connections),
+            ("connections_per_replica", limited.max_connections_per_replica),
+            ("replicas", admin.room),
+            ("admin_connections", config.admin.max_connections),
+            ("admin_calls", MOST_CALLS),
+            ("event_watchers", MOST_WATCHERS),
+        ] {
+            metrics.limit(of, most);
+        }
         let proxy = Arc::new(Proxy {
             config: limited,
             start_timeout: config.fleet.start_timeout,
@@ -135,9 +149,15 @@ impl Balancer {
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { config, main, admin_only, front, admin, .. } = self;
-        let stop = CancellationToken::new();
-        let service = admin.everything().into_make_service_with_connect_info::<SocketAddr>();
-        let administration = tokio::spawn(serve_admin(admin_only, service, stop.clone()));
+        let limits =
+            Limits { connections: config.admin.max_connections, idle_timeout: config.proxy.idle_timeout };
+        let administration = tokio::spawn(serve(
+            admin_only,
+            admin.everything(),
+            admin.metrics.clone(),
+            limits,
+            admin.ended.clone(),
+        ));
         let stopping = admin.stopping.clone();
         let shutdown = async move {
             shutdown.await;
@@ -145,19 +165,10 @@ impl Balancer {
         };
         front.serve(main, shutdown, config.drain_timeout).await;
         admin.fleet.shutdown().await;
-        stop.cancel();
-        administration.abort(); // event streams never end by themselves
-    }
-}
-
-async fn serve_admin(
-    listener: TcpListener,
-    service: axum::extract::connect_info::IntoMakeServiceWithConnectInfo<axum::Router, SocketAddr>,
-    stop: CancellationToken,
-) {
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = server.await {
-        tracing::error!(%error, "the admin port ended");
+        admin.ended.cancel();
+        if let Err(error) = administration.await {
+            tracing::error!(%error, "the admin port ended early");
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! What is counted, for Prometheus. Labels are bounded: member names, status classes, states.
+//!
+//! What is so at a moment and known elsewhere (states, requests in flight) is asked when somebody looks, and kept
+//! nowhere: a gauge of a replica that is gone cannot be left behind.
 
 use std::time::Duration;
 
 use http::StatusCode;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -11,6 +15,9 @@ use prometheus::{
 use crate::fleet::events::News;
 use crate::fleet::state::State;
 use crate::snapshot::Snapshot;
+
+/// Before every name but those of the process, which are the ones that every Prometheus dashboard knows.
+const NAMESPACE: &str = "slipring";
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -28,9 +35,20 @@ pub struct Metrics {
     /// Requests offered again, to the same replica or the next.
     pub retries: IntCounter,
     connections: IntGauge,
-    replicas: IntGaugeVec,
     broken: IntCounterVec,
     events: IntCounterVec,
+    admin_connections: IntGauge,
+    admin_refusals: IntCounterVec,
+    limits: IntGaugeVec,
+}
+
+/// Administration at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Administration {
+    /// Calls under way.
+    pub calls: usize,
+    /// Streams of events.
+    pub watchers: usize,
 }
 
 /// What is counted for one replica, looked up once.
@@ -74,25 +92,31 @@ impl Metrics {
     /// # Errors
     /// When a name is registered twice, which no caller can cause.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new_custom(Some("slipring".into()), None)?;
-        let vec = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let latency = HistogramOpts::new("request_seconds", "From a request's head to its answer's head.");
+        let registry = Registry::new();
+        let vec = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(named(name, help), labels);
+        let latency = HistogramOpts::new("request_seconds", "From a request's head to its answer's head.")
+            .namespace(NAMESPACE);
         let metrics = Self {
             requests: vec("requests_total", "Requests that a replica answered.", &["replica", "code"])?,
             refusals: vec("refusals_total", "Requests that the balancer answered itself.", &["code"])?,
             latency: Histogram::with_opts(latency.buckets(LATENCY_BUCKETS.to_vec()))?,
-            retries: IntCounter::new(
+            retries: IntCounter::with_opts(named(
                 "retries_total",
                 "Requests offered again, to the same replica or the next.",
-            )?,
-            connections: IntGauge::new("connections", "Client connections.")?,
-            replicas: IntGaugeVec::new(Opts::new("replicas", "Replicas by state."), &["state"])?,
+            ))?,
+            connections: IntGauge::with_opts(named("connections", "Client connections."))?,
             broken: vec(
                 "answers_broken_total",
                 "Answers that a replica began and did not finish.",
                 &["replica"],
             )?,
             events: vec("fleet_events_total", "What happened to replicas.", &["event"])?,
+            admin_connections: IntGauge::with_opts(named(
+                "admin_connections",
+                "Connections to the admin port.",
+            ))?,
+            admin_refusals: vec("admin_refusals_total", "Administrative calls refused.", &["code"])?,
+            limits: IntGaugeVec::new(named("limit", "The most there may be at a time."), &["of"])?,
             registry,
         };
         let registry = &metrics.registry;
@@ -101,10 +125,12 @@ impl Metrics {
         registry.register(Box::new(metrics.latency.clone()))?;
         registry.register(Box::new(metrics.retries.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
-        registry.register(Box::new(metrics.replicas.clone()))?;
         registry.register(Box::new(metrics.broken.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(metrics.admin_connections.clone()))?;
+        registry.register(Box::new(metrics.admin_refusals.clone()))?;
+        registry.register(Box::new(metrics.limits.clone()))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(metrics)
     }
 
@@ -132,6 +158,22 @@ impl Metrics {
         self.refusals.with_label_values(&[status.as_str()]).inc();
     }
 
+    /// An administrative call was refused.
+    pub fn admin_refused(&self, status: StatusCode) {
+        self.admin_refusals.with_label_values(&[status.as_str()]).inc();
+    }
+
+    /// There may be at most `most` of something at a time.
+    pub fn limit(&self, of: &str, most: usize) {
+        self.limits.with_label_values(&[of]).set(number(most));
+    }
+
+    /// An administrator came.
+    pub fn admin_connection(&self) -> Connection {
+        self.admin_connections.inc();
+        Connection(self.admin_connections.clone())
+    }
+
     /// A client came.
     pub fn connection(&self) -> Connection {
         self.connections.inc();
@@ -147,14 +189,55 @@ impl Metrics {
     ///
     /// # Errors
     /// When a counter cannot be encoded.
-    pub fn encode(&self, snapshot: &Snapshot) -> Result<(String, Vec<u8>), prometheus::Error> {
-        for state in State::ALL {
-            let count = snapshot.views.iter().filter(|view| view.state == state).count();
-            self.replicas.with_label_values(&[state.name()]).set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
+    pub fn encode(
+        &self,
+        snapshot: &Snapshot,
+        administration: Administration,
+    ) -> Result<(String, Vec<u8>), prometheus::Error> {
+        let mut families = self.registry.gather();
+        families.extend(present(snapshot, administration)?.gather());
         let encoder = TextEncoder::new();
         let mut text = Vec::new();
-        encoder.encode(&self.registry.gather(), &mut text)?;
+        encoder.encode(&families, &mut text)?;
         Ok((encoder.format_type().to_owned(), text))
     }
+}
+
+/// What is so at this moment.
+fn present(snapshot: &Snapshot, administration: Administration) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    let gauge = |name: &str, help: &str, label: &str| {
+        let gauge = IntGaugeVec::new(named(name, help), &[label])?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok::<_, prometheus::Error>(gauge)
+    };
+    let replicas = gauge("replicas", "Replicas by state.", "state")?;
+    for state in State::ALL {
+        let count = snapshot.views.iter().filter(|view| view.state == state).count();
+        replicas.with_label_values(&[state.name()]).set(number(count));
+    }
+    let in_flight = gauge("requests_in_flight", "Requests under way at a member.", "replica")?;
+    for view in &snapshot.views {
+        let upstream = snapshot.entry(view.id).and_then(|entry| entry.upstream.as_ref());
+        if let Some(upstream) = upstream.filter(|upstream| upstream.instance.name == view.name) {
+            in_flight.with_label_values(&[&view.name]).set(number(upstream.in_flight()));
+        }
+    }
+    for (name, help, value) in [
+        ("admin_calls", "Administrative calls under way.", administration.calls),
+        ("event_watchers", "Streams of events.", administration.watchers),
+    ] {
+        let gauge = IntGauge::with_opts(named(name, help))?;
+        gauge.set(number(value));
+        registry.register(Box::new(gauge))?;
+    }
+    Ok(registry)
+}
+
+fn named(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace(NAMESPACE)
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

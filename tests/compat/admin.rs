@@ -3,15 +3,32 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper::Method;
 use serde_json::{Value, json};
-use slipring_tests::{Balancer, Event, Setup};
+use slipring_tests::{Balancer, Event, Http, Setup, Wire, replica, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
 
+/// No test by itself: what the replicas of some tests here run.
+#[test]
+fn replica_program() {
+    replica::serve_if_asked();
+}
+
 fn setup() -> Setup {
     Setup::new(SLIPRING)
+}
+
+/// Asks until the answer is as wanted.
+async fn until<T>(what: &str, admin: Http, path: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+    wait_until(what, LONG, async || {
+        let answer = admin.get(path).await;
+        wanted(answer.text()).ok_or_else(|| answer.text().to_owned())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,8 +179,9 @@ async fn metrics_count_requests_by_replica_and_replicas_by_state() {
     assert_eq!(balancer.remove(1, &["Server-3"]).await.status, 200);
     let events = balancer.events().await;
     events.next(0, "stopped", "Server-3", LONG).await;
-    let of_the_removed = balancer.admin.get("/metrics").await.text().contains("Server-3");
-    assert!(!of_the_removed, "the names of the removed do not pile up");
+    // What is told is seen a moment later.
+    let without = |metrics: &str| (!metrics.contains("Server-3")).then_some(());
+    until("the names of the removed do not pile up", balancer.admin, "/metrics", without).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,4 +226,156 @@ async fn only_health_is_for_everyone() {
     assert_eq!(balancer.names().await.len(), 3);
     let unknown = balancer.admin.get("/nothing").await;
     assert!(unknown.status == 404 && unknown.text().contains("/metrics"), "{}", unknown.text());
+}
+
+/// One live replica is enough for requests; whoever waits for the fleet to be complete asks for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_is_one_thing_and_complete_another() {
+    let balancer = replica::program(setup(), "fail=3").launch().await;
+    let live = |body: &str| {
+        let body: Value = serde_json::from_str(body).expect("JSON");
+        (body["live"] == 2).then_some(())
+    };
+    until("two of three are live", balancer.admin, "/readyz", live).await;
+    let (ready, complete) =
+        (balancer.admin.get("/readyz").await, balancer.admin.get("/readyz?all=true").await);
+    assert_eq!((ready.status.as_u16(), &ready.json()["ready"]), (200, &json!(true)), "{}", ready.text());
+    assert_eq!((complete.status.as_u16(), &complete.json()["ready"]), (503, &json!(false)));
+    assert_eq!((&complete.json()["live"], &complete.json()["members"]), (&json!(2), &json!(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_to_a_suspect_replica_does_not_call_it_live() {
+    let setup = setup().set("fleet.replicas", 1).set("fleet.failures", 1000);
+    let setup = setup.set("fleet.heartbeat_interval", "100ms").set("fleet.heartbeat_timeout", "100ms");
+    let balancer = setup.start().await;
+    balancer.replica("Server-1").await.process().pause();
+    let suspect = |route: &str| {
+        let route: Value = serde_json::from_str(route).expect("JSON");
+        (route["preference"][0]["state"] == "suspect").then_some(route)
+    };
+    let route = until("it is suspect", balancer.admin, "/route?key=1", suspect).await;
+    assert_eq!((&route["replica"], &route["preference"][0]["chosen"]), (&json!("Server-1"), &json!(true)));
+    let why = route["why"].as_str().expect("a reason");
+    assert!(why.contains("no replica is live") && why.contains("suspect"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_says_nothing_on_the_admin_port_is_let_go() {
+    let balancer = setup().set("proxy.idle_timeout", "300ms").start().await;
+    for sent in ["", "GET /healthz HTTP/1.1\r\nHo"] {
+        Wire::sending(balancer.admin, sent).await.end().await;
+    }
+    let mut kept = Wire::sending(balancer.admin, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(kept.answer().await.expect("an answer").status, 200);
+    kept.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_admin_port_are_bounded() {
+    let setup = setup().set("proxy.idle_timeout", "1s").set("admin.max_connections", 2);
+    let balancer = setup.start().await;
+    let mut idle = Vec::new();
+    for _ in 0..6 {
+        idle.push(Wire::to(balancer.admin).await);
+    }
+    // It waits behind them all, and is served when their time is over.
+    let there = balancer.metric("slipring_admin_connections", "").await;
+    assert!((1.0..=2.0).contains(&there), "{there} at a time");
+    assert_eq!(balancer.metric("slipring_limit", "of=\"admin_connections\"").await, 2.0);
+    assert_eq!(balancer.main.get("/home").await.status, 200, "the data plane has places of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_body_does_not_come_is_refused() {
+    let balancer = setup().set("proxy.idle_timeout", "300ms").start().await;
+    for (port, call) in [
+        (balancer.main, "POST /add"),
+        (balancer.main, "DELETE /rm"),
+        (balancer.admin, "POST /add"),
+        (balancer.admin, "POST /plan"),
+    ] {
+        let request = format!("{call} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{{");
+        let answer = Wire::sending(port, request).await.answer().await.expect("an answer");
+        assert_eq!(answer.status, 408, "{call}: {}", answer.head);
+        assert!(answer.text().contains("did not come within 300ms"), "{}", answer.text());
+    }
+    assert_eq!(balancer.names().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_calls_are_counted() {
+    let balancer = setup().start().await;
+    let refused = async |code: &str| {
+        balancer.metric("slipring_admin_refusals_total", &format!("code=\"{code}\"")).await
+    };
+    let elsewhere = [("x-forwarded-for", "192.0.2.1")];
+    for port in [balancer.main, balancer.admin] {
+        assert_eq!(port.with_headers(Method::GET, "/rep", &elsewhere, "").await.status, 403);
+        assert_eq!(port.call(Method::PUT, "/add", "").await.status, 405);
+        assert_eq!(port.call(Method::POST, "/add", "").await.status, 400);
+    }
+    let wrong = balancer.admin.call(Method::POST, "/metrics", "").await;
+    assert_eq!(wrong.status, 405);
+    assert!(wrong.header("allow").is_some_and(|allow| allow.contains("GET")), "{wrong:?}");
+    assert_eq!((refused("403").await, refused("405").await, refused("400").await), (2.0, 3.0, 2.0));
+    assert_eq!(balancer.metric("slipring_refusals_total", "").await, 0.0, "that counts clients' requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_and_the_process_are_measured() {
+    let balancer = setup().start().await;
+    assert_eq!(balancer.metric("slipring_event_watchers", "").await, 0.0);
+    let events = balancer.events().await;
+    assert_eq!(balancer.metric("slipring_event_watchers", "").await, 1.0);
+    assert_eq!(balancer.metric("slipring_limit", "of=\"event_watchers\"").await, 64.0);
+    assert_eq!(balancer.metric("slipring_limit", "of=\"admin_calls\"").await, 64.0);
+    assert_eq!(balancer.metric("slipring_admin_calls", "").await, 1.0, "this one");
+    assert!(balancer.metric("process_resident_memory_bytes", "").await > 0.0);
+    drop(events);
+    let none = |metrics: &str| metrics.contains("slipring_event_watchers 0\n").then_some(());
+    until("the place is free again", balancer.admin, "/metrics", none).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_comes_again_is_told_only_what_is_new() {
+    let balancer = setup().start().await;
+    let events = balancer.events().await;
+    let known = events.next(0, "live", "Server-3", LONG).await;
+    balancer.ready().await;
+    let known = events.seen().last().unwrap_or(&known).data["sequence"].as_u64().expect("a number");
+    let request = balancer.admin.request(Method::GET, "/events").header("last-event-id", known.to_string());
+    let mut connection = balancer.admin.connect().await.expect("a connection");
+    let request = request.body(Full::<Bytes>::default()).expect("valid");
+    let mut told = connection.send_request(request).await.expect("an answer").into_body();
+    assert_eq!(balancer.add(1, &["S4"]).await.status, 200);
+    let first = tokio::time::timeout(LONG, told.frame()).await.expect("an event").expect("a frame");
+    let first = first.expect("it is whole").into_data().expect("data");
+    let first = String::from_utf8_lossy(&first).into_owned();
+    assert!(first.contains(&format!("id: {}\n", known + 1)), "after {known}: {first}");
+}
+
+/// Whoever watches sees the last replica stop, and then the stream's orderly end.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_told_to_the_end() {
+    let balancer = setup().start().await;
+    let events = balancer.events().await;
+    balancer.stop().await;
+    for name in ["Server-1", "Server-2", "Server-3"] {
+        events.next(0, "stopped", name, LONG).await;
+    }
+}
+
+/// A page whose name was made to point here reads its "own" site: the browser sends no `Origin` with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_reads_only_by_address() {
+    let balancer = setup().start().await;
+    for (port, path) in [(balancer.main, "/rep"), (balancer.admin, "/replicas"), (balancer.admin, "/metrics")]
+    {
+        let rebound = "Host: evil.example:5001\r\nSec-Fetch-Site: same-origin\r\n\r\n";
+        let mut page = Wire::sending(port, format!("GET {path} HTTP/1.1\r\n{rebound}")).await;
+        assert_eq!(page.answer().await.expect("an answer").status, 403, "{path}");
+        let own = [("sec-fetch-site", "none")];
+        assert_eq!(port.with_headers(Method::GET, path, &own, "").await.status, 200, "{path}");
+    }
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 
+use super::refusal::Refusal;
 use crate::config::Secret;
-use crate::proxy::error::failure;
 use crate::proxy::headers::came_through_a_proxy;
 
 /// Whom to let in.
@@ -73,17 +73,26 @@ impl Access {
     }
 }
 
-/// A browser says in `Origin` which page makes a call; only pages of this very balancer may, and those by its
-/// address: a name in `Host` may be anybody's that was made to point here.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// A browser says in `Origin` which page makes a call, and in `Sec-Fetch-Site` that it is a browser, also where it
+/// sends no `Origin`: with a page's reading of its own site. Only pages of this very balancer may call, and those by
+/// its address: a name in `Host` may be anybody's that was made to point here.
 fn is_cross_site(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return false };
-    let origin = origin.to_str().unwrap_or_default();
+    let origin = headers.get(ORIGIN);
+    if origin.is_none() && !headers.contains_key(SEC_FETCH_SITE) {
+        return false;
+    }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let by_address = host.parse::<http::uri::Authority>().is_ok_and(|authority| {
         let name = authority.host().trim_start_matches('[').trim_end_matches(']');
         name == "localhost" || name.parse::<IpAddr>().is_ok()
     });
-    !by_address || origin.split_once("://").is_none_or(|(_, authority)| authority != host)
+    let of_this_site = origin.is_none_or(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        origin.split_once("://").is_some_and(|(_, authority)| authority == host)
+    });
+    !by_address || !of_this_site
 }
 
 /// Lets a call through, or says why not.
@@ -92,7 +101,7 @@ pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, n
     let caller = caller.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     match access.check(caller, request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(denied) => failure(StatusCode::FORBIDDEN, &denied.to_string()).into_response(),
+        Err(denied) => Refusal::from(denied).into_response(),
     }
 }
 
@@ -166,5 +175,22 @@ mod tests {
             check(false, "127.0.0.1", &[("origin", "http://localhost:5000"), ("host", "localhost:5000")])
                 .is_ok()
         );
+    }
+    /// DNS rebinding: to the browser the page and the call are of one site, so it sends no `Origin` with a GET.
+    #[test]
+    fn a_browser_reads_only_by_address() {
+        for (host, let_in) in [
+            ("evil.example:5001", false),
+            ("localhost.evil.example", false),
+            ("localhost:5001", true),
+            ("127.0.0.1:5001", true),
+            ("[::1]:5001", true),
+        ] {
+            for site in ["same-origin", "cross-site", "none"] {
+                let headers = [("sec-fetch-site", site), ("host", host)];
+                assert_eq!(check(false, "127.0.0.1", &headers).is_ok(), let_in, "{site} {host}");
+            }
+        }
+        assert_eq!(check(false, "127.0.0.1", &[("host", "evil.example")]), Ok(()), "curl is no browser");
     }
 }

@@ -1,90 +1,64 @@
 //! `/rep`, `/add`, `/rm`, exactly as existing clients expect them.
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::header::{ALLOW, RETRY_AFTER};
-use http::{HeaderValue, Method, StatusCode};
+use http::Method;
 use serde_json::json;
 
 use super::Admin;
+use super::payload::Payload;
+use super::refusal::Refusal;
 use crate::fleet::handle::ChangeError;
-use crate::fleet::request::{Change, RequestError};
-use crate::proxy::error::failure;
+use crate::fleet::request::Change;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/rep", any(rep)).route("/add", any(add)).route("/rm", any(rm))
 }
 
-async fn rep(State(admin): State<Admin>, method: Method) -> Response {
+async fn rep(State(admin): State<Admin>, method: Method) -> Result<Response, Refusal> {
     if method != Method::GET && method != Method::HEAD {
-        return wrong_method("GET, HEAD");
+        return Err(Refusal::Method("GET, HEAD"));
     }
-    members(&admin.fleet.snapshot().names)
+    Ok(members(&admin.fleet.snapshot().names))
 }
 
-async fn add(State(admin): State<Admin>, method: Method, body: Result<Bytes, BytesRejection>) -> Response {
-    if method != Method::POST {
-        return wrong_method("POST");
+async fn add(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
+    let change = change(&admin, request, &Method::POST, "POST").await?;
+    answer(&admin, admin.fleet.add(change)).await
+}
+
+async fn rm(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
+    let change = change(&admin, request, &Method::DELETE, "DELETE").await?;
+    answer(&admin, admin.fleet.remove(change)).await
+}
+
+/// What is asked for; the method is looked at before the body.
+async fn change(
+    admin: &Admin,
+    request: Request,
+    method: &Method,
+    allowed: &'static str,
+) -> Result<Change, Refusal> {
+    if request.method() != method {
+        return Err(Refusal::Method(allowed));
     }
-    let change = match read(body) {
-        Ok(change) => change,
-        Err(refused) => return refusal(&refused),
-    };
-    answer(tokio::time::timeout(admin.change_timeout, admin.fleet.add(change)).await)
+    let Payload(body) = Payload::from_request(request, admin).await?;
+    Ok(Change::parse(&body).map_err(ChangeError::from)?)
 }
 
-async fn rm(State(admin): State<Admin>, method: Method, body: Result<Bytes, BytesRejection>) -> Response {
-    if method != Method::DELETE {
-        return wrong_method("DELETE");
-    }
-    let change = match read(body) {
-        Ok(change) => change,
-        Err(refused) => return refusal(&refused),
-    };
-    answer(tokio::time::timeout(admin.change_timeout, admin.fleet.remove(change)).await)
-}
-
-fn read(body: Result<Bytes, BytesRejection>) -> Result<Change, ChangeError> {
-    // A body that is too large or breaks off is no JSON object either.
-    let body = body.map_err(|_| RequestError::Payload)?;
-    Ok(Change::parse(&body)?)
-}
-
-fn answer<E>(result: Result<Result<Vec<String>, ChangeError>, E>) -> Response {
-    match result {
-        Ok(Ok(names)) => members(&names),
-        Ok(Err(error)) => refusal(&error),
-        Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the change is still under way; see GET /rep")
-            .into_response(),
+async fn answer(
+    admin: &Admin,
+    change: impl Future<Output = Result<Vec<String>, ChangeError>>,
+) -> Result<Response, Refusal> {
+    match tokio::time::timeout(admin.change_timeout, change).await {
+        Ok(names) => Ok(members(&names?)),
+        Err(_) => Err(Refusal::UnderWay),
     }
 }
 
 fn members(names: &[String]) -> Response {
     let message = json!({ "N": names.len(), "replicas": names });
     axum::Json(json!({ "message": message, "status": "successful" })).into_response()
-}
-
-/// The one place where a refused change becomes a status.
-fn refusal(error: &ChangeError) -> Response {
-    let unavailable = match error {
-        ChangeError::Refused(refused) => matches!(refused, RequestError::ShuttingDown),
-        ChangeError::Failed(failure) => !failure.name_taken,
-        ChangeError::Gone => true,
-    };
-    let status = if unavailable { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST };
-    let mut response = failure(status, &error.to_string());
-    if unavailable {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-    }
-    response.into_response()
-}
-
-fn wrong_method(allowed: &'static str) -> Response {
-    let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, &format!("this endpoint takes {allowed}"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response.into_response()
 }

@@ -8,28 +8,33 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, RawQuery, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipring_hashing::{Key, Placement, stats};
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
-use super::Admin;
-use crate::fleet::events::FleetEvent;
+use super::refusal::Refusal;
+use super::{Admin, MOST_CALLS, MOST_WATCHERS};
+use crate::fleet::events::{Events, FleetEvent};
 use crate::fleet::state::State as ReplicaState;
-use crate::proxy::error::failure;
+use crate::metrics::Administration;
 use crate::proxy::key::KeySource;
 use crate::snapshot::Snapshot;
 
-pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.metrics.encode(&admin.fleet.snapshot()) {
-        Ok((content_type, text)) => ([(CONTENT_TYPE, content_type)], text).into_response(),
+pub(super) async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
+    let now = Administration {
+        calls: MOST_CALLS - admin.calling.available_permits(),
+        watchers: MOST_WATCHERS - admin.watching.available_permits(),
+    };
+    match admin.metrics.encode(&admin.fleet.snapshot(), now) {
+        Ok((content_type, text)) => Ok(([(CONTENT_TYPE, content_type)], text).into_response()),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
-            failure(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded; the log says why")
-                .into_response()
+            Err(Refusal::Internal("the metrics cannot be encoded"))
         }
     }
 }
@@ -113,20 +118,15 @@ pub(super) struct RouteQuery {
 pub(super) async fn route(
     State(admin): State<Admin>,
     query: Result<Query<RouteQuery>, QueryRejection>,
-) -> Response {
-    let Ok(Query(RouteQuery { key: Some(text), kind })) = query else {
-        return failure(StatusCode::BAD_REQUEST, "say which key, once: /route?key=123456").into_response();
-    };
+) -> Result<Response, Refusal> {
+    let Ok(Query(RouteQuery { key: Some(text), kind })) = query else { return Err(Refusal::NoKey) };
     let drawn = matches!(admin.key.first(), None | Some(KeySource::Random));
     let key = match (kind.as_deref(), text.parse::<u32>()) {
         (Some("id"), Ok(number)) => Key::Id(number),
         (None, Ok(number)) if drawn => Key::Id(number),
         (None | Some("bytes"), _) => Key::Bytes(text.as_bytes()),
-        (Some("id"), Err(_)) => {
-            return failure(StatusCode::BAD_REQUEST, "an id is a number from 0 to 4294967295")
-                .into_response();
-        }
-        (Some(_), _) => return failure(StatusCode::BAD_REQUEST, "as is `id` or `bytes`").into_response(),
+        (Some("id"), Err(_)) => return Err(Refusal::NoId),
+        (Some(_), _) => return Err(Refusal::NoKind),
     };
     let snapshot = admin.fleet.snapshot();
     let slot = snapshot.table.slot_of(key);
@@ -139,13 +139,9 @@ pub(super) async fn route(
             json!({ "id": id.number(), "name": name(&snapshot, id), "state": state, "chosen": Some(id) == chosen })
         })
         .collect();
-    let owner = snapshot.table.owner(slot);
-    let why = match (owner, chosen) {
-        (None, _) => "there are no replicas",
-        (_, None) => "no replica is live or suspect: clients get 503",
-        (owner, chosen) if owner == chosen => "the slot's first replica is live",
-        _ => "the slot's first replica is not live: the first living one of its preference answers",
-    };
+    let state = chosen.and_then(|id| snapshot.entry(id)).map(|entry| entry.state);
+    let first = snapshot.table.owner(slot);
+    let why = why(first.is_some(), first == chosen, state);
     let kind = if matches!(key, Key::Id(_)) { "id" } else { "bytes" };
     let body = json!({
         "key": text,
@@ -156,28 +152,125 @@ pub(super) async fn route(
         "why": why,
         "key_sources": admin.key.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    Json(body).into_response()
+    Ok(Json(body).into_response())
+}
+
+/// Why the chosen replica, which is in `chosen` state, answers.
+fn why(any: bool, first_is_chosen: bool, chosen: Option<ReplicaState>) -> &'static str {
+    match chosen {
+        _ if !any => "there are no replicas",
+        None => "no replica is live or suspect: clients get 503",
+        Some(ReplicaState::Live) if first_is_chosen => "the slot's first replica is live",
+        Some(ReplicaState::Live) => {
+            "the slot's first replica is not live: the first live one of its preference answers"
+        }
+        Some(_) if first_is_chosen => {
+            "no replica is live: the slot's first replica is suspect, which may only be slow, and is asked"
+        }
+        Some(_) => {
+            "no replica is live: the first suspect one of the slot's preference, which may only be slow, is asked"
+        }
+    }
 }
 
 /// Everything the fleet remembers, and everything that follows; `Last-Event-ID` leaves out what is known.
-pub(super) async fn events(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let Ok(place) = admin.watching.clone().try_acquire_owned() else { return super::overloaded() };
+pub(super) async fn events(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let place = admin.watching.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
     let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let (past, live) = admin.fleet.events().subscribe(known);
-    let follow = stream::unfold((live, place), |(mut live, place)| async {
-        let event = match live.recv().await {
+    let told = follow(admin.fleet.events(), known, admin.ended);
+    let held = told.map(move |event| {
+        let _place = &place; // goes with the stream
+        Ok::<_, Infallible>(event)
+    });
+    Ok(Sse::new(held).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// The events after the one that is `known`. One who reads too slowly is told how many were missed; after that it may
+/// come again with the last number that it knows. Once they have `ended`, what was told is told to the end.
+fn follow(events: &Events, known: u64, ended: CancellationToken) -> impl Stream<Item = Event> + use<> {
+    let (past, live) = events.subscribe(known);
+    let follow = stream::unfold((live, ended), |(mut live, ended)| async {
+        let told = tokio::select! {
+            biased;
+            told = live.recv() => told,
+            () = ended.cancelled() => return None,
+        };
+        let event = match told {
             Ok(event) => line(&event),
             Err(RecvError::Lagged(missed)) => {
                 Event::default().event("lagged").data(json!({ "missed": missed }).to_string())
             }
             Err(RecvError::Closed) => return None,
         };
-        Some((event, (live, place)))
+        Some((event, (live, ended)))
     });
-    let past = stream::iter(past).map(|event| line(&event));
-    Sse::new(past.chain(follow).map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response()
+    stream::iter(past).map(|event| line(&event)).chain(follow)
 }
 
 fn line(event: &Arc<FleetEvent>) -> Event {
     Event::default().id(event.sequence.to_string()).event(event.news.name()).data(json!(**event).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::events::News;
+
+    fn publish(events: &Events, names: std::ops::Range<u64>) {
+        for n in names {
+            events.publish(n, News::Live { replica: format!("S{n}") });
+        }
+    }
+
+    /// The text of the next `count` events.
+    async fn next(stream: impl Stream<Item = Event> + Send + 'static, count: usize) -> String {
+        let body = Sse::new(stream.take(count).map(Ok::<_, Infallible>)).into_response().into_body();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_what_is_not_known_is_told() {
+        let events = Events::starting_at(100);
+        publish(&events, 0..5);
+        let stream = follow(&events, 102, CancellationToken::new());
+        publish(&events, 5..7);
+        let told = next(stream, 4).await;
+        let ids: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(ids, ["103", "104", "105", "106"], "{told}");
+    }
+
+    #[tokio::test]
+    async fn one_who_reads_too_slowly_learns_how_many_were_missed() {
+        let events = Events::starting_at(1);
+        let stream = follow(&events, 0, CancellationToken::new());
+        publish(&events, 0..3000);
+        let told = next(stream, 2).await;
+        let first = told.split("\n\n").next().unwrap();
+        let missed: Value = serde_json::from_str(first.split_once("data: ").unwrap().1).unwrap();
+        assert!(first.contains("event: lagged"), "{first}");
+        let missed = missed["missed"].as_u64().unwrap();
+        assert!(told.contains(&format!("id: {}\n", missed + 1)), "the next one follows: {missed} {told}");
+    }
+
+    #[test]
+    fn why_says_the_state_of_the_chosen_one() {
+        let all = [ReplicaState::Live, ReplicaState::Suspect];
+        for (first, state) in all.into_iter().flat_map(|state| [(true, state), (false, state)]) {
+            let why = why(true, first, Some(state));
+            assert_eq!(why.contains("suspect"), state == ReplicaState::Suspect, "{why}");
+            assert_eq!(why.contains("no replica is live"), state == ReplicaState::Suspect, "{why}");
+        }
+        assert!(why(true, false, None).contains("503"));
+        assert!(why(false, true, None).contains("no replicas"));
+    }
+
+    #[tokio::test]
+    async fn what_was_told_before_the_end_is_told() {
+        let (events, ended) = (Events::starting_at(1), CancellationToken::new());
+        let stream = follow(&events, 0, ended.clone());
+        publish(&events, 0..3);
+        ended.cancel();
+        assert_eq!(next(stream, usize::MAX).await.matches("event: live").count(), 3);
+    }
 }

@@ -3,16 +3,20 @@
 pub mod access;
 mod contract;
 mod inspect;
+mod payload;
 mod plan;
+mod refusal;
+pub mod serve;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::error_handling::HandleErrorLayer;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{any, get, post};
-use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
@@ -21,16 +25,18 @@ use tower::load_shed::LoadShedLayer;
 
 use crate::fleet::handle::Fleet;
 use crate::metrics::Metrics;
-use crate::proxy::error::failure;
 use crate::proxy::key::KeySource;
 use access::Access;
+use refusal::Refusal;
 
 /// Administrative calls at a time; more are refused.
-const MOST_CALLS: usize = 64;
+pub const MOST_CALLS: usize = 64;
 /// Streams of events at a time; more are refused.
 pub const MOST_WATCHERS: usize = 64;
 /// The largest body of a call, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
+/// How long a call's body may take.
+pub const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the calls work on.
 #[derive(Clone, Debug)]
@@ -47,12 +53,18 @@ pub struct Admin {
     pub room: usize,
     /// Plans are computed one at a time.
     pub planning: Arc<Semaphore>,
+    /// Places for calls, on both ports together.
+    pub calling: Arc<Semaphore>,
     /// Places for streams of events.
     pub watching: Arc<Semaphore>,
     /// Cancelled when the balancer takes no more requests.
     pub stopping: CancellationToken,
+    /// Cancelled when the fleet has ended: there is nothing more to tell.
+    pub ended: CancellationToken,
     /// How long a change may take.
     pub change_timeout: Duration,
+    /// How long a call's body may take.
+    pub payload_timeout: Duration,
 }
 
 impl Admin {
@@ -72,40 +84,38 @@ impl Admin {
             .route("/plan", post(plan::plan));
         let health =
             Router::new().route("/healthz", get(inspect::healthz)).route("/readyz", get(inspect::readyz));
-        let unguarded = health.with_state(self.clone());
-        self.guarded(contract::routes().merge(seen))
-            .merge(unguarded)
-            .fallback(any(unknown))
-            .method_not_allowed_fallback(wrong_method)
+        let unguarded = health.method_not_allowed_fallback(wrong_method).with_state(self.clone());
+        self.guarded(contract::routes().merge(seen)).merge(unguarded).fallback(any(unknown))
     }
 
     fn guarded(&self, routes: Router<Self>) -> Router {
         let limits = ServiceBuilder::new()
-            .layer(HandleErrorLayer::new(async |_: tower::BoxError| overloaded()))
+            .layer(HandleErrorLayer::new(async |_: tower::BoxError| Refusal::Overloaded))
             .layer(LoadShedLayer::new())
-            .layer(GlobalConcurrencyLimitLayer::new(MOST_CALLS));
+            .layer(GlobalConcurrencyLimitLayer::with_semaphore(self.calling.clone()));
         routes
-            .route_layer(axum::middleware::from_fn_with_state(self.access.clone(), access::guard))
+            .method_not_allowed_fallback(wrong_method)
+            .route_layer(middleware::from_fn_with_state(self.access.clone(), access::guard))
             .route_layer(limits)
+            .layer(middleware::from_fn_with_state(self.metrics.clone(), count_refusals))
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self.clone())
     }
 }
 
-fn overloaded() -> Response {
-    let mut response =
-        failure(StatusCode::SERVICE_UNAVAILABLE, "too many administrative calls at once; try again");
-    response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
-    response.into_response()
+async fn count_refusals(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        metrics.admin_refused(status);
+    }
+    response
 }
 
-async fn wrong_method(method: http::Method, uri: http::Uri) -> Response {
-    failure(StatusCode::METHOD_NOT_ALLOWED, &format!("'{}' does not take {method}", uri.path()))
-        .into_response()
+async fn wrong_method(method: http::Method, uri: http::Uri) -> Refusal {
+    Refusal::MethodOf { path: uri.path().to_owned(), method }
 }
 
-async fn unknown(uri: http::Uri) -> Response {
-    let known = "/rep, /add, /rm, /metrics, /healthz, /readyz, /ring, /route, /plan, /replicas, /events";
-    failure(StatusCode::NOT_FOUND, &format!("there is no '{}' here; there are {known}", uri.path()))
-        .into_response()
+async fn unknown(uri: http::Uri) -> Refusal {
+    Refusal::Unknown(uri.path().to_owned())
 }

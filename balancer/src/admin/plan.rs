@@ -1,18 +1,16 @@
 //! What a change would move, without making it.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipring_hashing::{PlacementError, ReplicaId, Table, stats};
 
 use super::Admin;
+use super::payload::Payload;
+use super::refusal::Refusal;
 use crate::fleet::core::ring_member;
-use crate::proxy::error::failure;
 use crate::snapshot::Snapshot;
 
 /// `{"add": 2}`, `{"remove": ["Server-2"]}`, or both.
@@ -26,7 +24,7 @@ struct Plan {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum PlanError {
+pub(super) enum PlanError {
     #[error("send a JSON object like {{\"add\":2}} or {{\"remove\":[\"Server-2\"]}}: {0}")]
     Payload(#[from] serde_json::Error),
     #[error("there is no replica '{0}'; GET /rep lists them")]
@@ -38,22 +36,17 @@ enum PlanError {
 }
 
 /// Tables are built off the threads that serve, one plan at a time.
-pub(super) async fn plan(State(admin): State<Admin>, body: Result<Bytes, BytesRejection>) -> Response {
-    let Ok(body) = body else {
-        return failure(StatusCode::BAD_REQUEST, "the plan is too large").into_response();
-    };
-    let Ok(place) = admin.planning.clone().try_acquire_owned() else { return super::overloaded() };
+pub(super) async fn plan(State(admin): State<Admin>, Payload(body): Payload) -> Result<Response, Refusal> {
+    let place = admin.planning.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
     let considered = tokio::task::spawn_blocking(move || {
         let _place = place;
         consider(&admin.fleet.snapshot(), &body, admin.room)
     });
     match considered.await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(error)) => failure(StatusCode::BAD_REQUEST, &error.to_string()).into_response(),
+        Ok(answer) => Ok(Json(answer?).into_response()),
         Err(error) => {
             tracing::error!(%error, "a plan could not be computed");
-            failure(StatusCode::INTERNAL_SERVER_ERROR, "the plan could not be computed; the log says why")
-                .into_response()
+            Err(Refusal::Internal("the plan could not be computed"))
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// The bearer token that lets callers in from anywhere.
     pub token: Option<Secret>,
+    /// Connections to the admin-only port at a time.
+    pub max_connections: usize,
 }
 
 /// A text that must not be printed.
@@ -242,6 +244,12 @@ impl Config {
                 "",
                 "With it, `Authorization: Bearer <token>` is let in from anywhere; without, only this machine is. At least 16 characters.",
                 |text| parse::token(text).map(|token| token.map(Secret)),
+            ),
+            max_connections: r.key(
+                "admin.max_connections",
+                "256",
+                "Connections to the admin-only port at a time; more wait in the kernel's queue.",
+                parse::number(1_usize..=100_000),
             ),
         }
     }
