@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::UdpSocket;
 
 use hyper::Method;
-use serde_json::{Value, json};
-use slipring_tests::{Answer, Balancer, Http, Setup, run, skipped};
+use serde_json::json;
+use slipring_tests::{Answer, Balancer, Http, Setup, skipped};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const MORE_THAN_ADDED: &str = "<Error> Length of hostname list is more than newly added instances";
@@ -82,6 +82,8 @@ async fn requests_reach_replicas_and_every_replica_has_its_own_number() {
     let head = balancer.main.call(Method::HEAD, "/home", "").await;
     assert_eq!((head.status.as_u16(), head.text()), (200, ""));
     assert_eq!(balancer.main.get("/home?id=1").await.status, 200, "a query is no other path");
+    let wrong = balancer.main.call(Method::POST, "/home", "").await;
+    assert_eq!((wrong.status.as_u16(), wrong.header("allow")), (405, Some("GET, HEAD")), "the replica's own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,7 +304,14 @@ async fn what_cannot_be_removed_is_refused_in_the_contracts_order() {
 async fn an_oversized_payload_is_refused_and_changes_nothing() {
     let balancer = setup().start().await;
     let body = format!(r#"{{"n":1,"padding":"{}"}}"#, "x".repeat(1024 * 1024));
-    refusal(&balancer.main.call(Method::POST, "/add", body).await, 400);
+    for (port, method, path) in [
+        (balancer.main, Method::POST, "/add"),
+        (balancer.main, Method::DELETE, "/rm"),
+        (balancer.admin, Method::POST, "/plan"),
+    ] {
+        let why = refusal(&port.call(method, path, body.clone()).await, 400);
+        assert!(why.contains("larger than 65536 bytes"), "{path}: {why}");
+    }
     assert_eq!(balancer.names().await.len(), 3);
 }
 
@@ -470,88 +479,4 @@ async fn a_token_lets_callers_in_from_anywhere() {
     let added = elsewhere.with_headers(Method::POST, "/add", &[right], r#"{"n":1,"hostnames":["S4"]}"#).await;
     assert_eq!(members(&added).len(), 4);
     assert!(!balancer.log().contains(TOKEN), "the token is not logged");
-}
-
-/// Runs `slipring client` against a balancer: exit code, standard output, standard error.
-async fn client(url: &str, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
-    let arguments: Vec<_> = ["client", "--url", url].iter().chain(arguments).copied().collect();
-    let output = run(SLIPRING, &arguments, &[], input).await;
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the client prints text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_client_makes_one_call_and_its_exit_code_says_what_came_of_it() {
-    let balancer = setup().start().await;
-    let url = format!("http://{}", balancer.main.address);
-    let call = async |arguments: &[&str]| client(&url, arguments, "").await;
-
-    let rep = r#"{"message":{"N":3,"replicas":["Server-1","Server-2","Server-3"]},"status":"successful"}"#;
-    assert_eq!(call(&["rep"]).await, (Some(0), format!("{rep}\n"), String::new()));
-    let (code, output, _) = call(&["add", "2", "S4", "S5"]).await;
-    assert_eq!(code, Some(0));
-    assert_eq!(balancer.names().await, ["Server-1", "Server-2", "Server-3", "S4", "S5"], "{output}");
-    for verb in ["rm", "del"] {
-        assert_eq!(call(&[verb, "1", if verb == "rm" { "S4" } else { "S5" }]).await.0, Some(0));
-    }
-    assert_eq!(balancer.names().await.len(), 3);
-    let (code, output, _) = call(&["get", "/home"]).await;
-    assert!(code == Some(0) && output.contains("Hello from Server: "), "{output}");
-    let (_, output, _) = call(&["--json", "get", "home"]).await;
-    let answer: Value = serde_json::from_str(&output).expect("one JSON object");
-    assert_eq!(answer["status"], 200);
-    assert!(answer["replica"].as_str().is_some_and(|name| name.starts_with("Server-")), "{answer}");
-    assert_eq!(answer["body"]["status"], "successful");
-
-    let (code, output, _) = call(&["get", "/other"]).await;
-    assert!(code == Some(1) && output.contains("endpoint does not exist"), "refused: {code:?} {output}");
-    let (code, output, _) = call(&["rm", "9"]).await;
-    assert!(code == Some(1) && output.contains("<Error>"), "refused: {code:?} {output}");
-    for mistake in [&["add"][..], &["add", "x"], &["rm", "-1"], &["nonsense"], &["get"]] {
-        assert_eq!(call(mistake).await.0, Some(2), "{mistake:?}");
-    }
-    assert_eq!(client("ftp://nowhere", &["rep"], "").await.0, Some(2));
-    balancer.stop().await;
-    let (code, output, error) = call(&["rep"]).await;
-    assert_eq!((code, output.as_str()), (Some(3), ""), "nobody answers");
-    assert!(error.contains("no balancer answers"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_clients_prompt_prints_body_and_code() {
-    let balancer = setup().start().await;
-    let url = format!("http://{}", balancer.main.address);
-    let input = "rep\nadd 2 S4 S5\n\ndel 1 S4\n/other\nheartbeat\n/home\nadd\nquit\nrep\n";
-    let (code, output, error) = client(&url, &[], input).await;
-    assert_eq!((code, error.as_str()), (Some(0), ""));
-    let lines: Vec<_> = output.lines().collect();
-    let rep = |names: &str| {
-        format!(
-            r#"{{"message":{{"N":{},"replicas":[{names}]}},"status":"successful"}}"#,
-            names.split(',').count()
-        )
-    };
-    let first = r#""Server-1","Server-2","Server-3""#;
-    assert_eq!(lines[0..2], [rep(first), "200".into()]);
-    assert_eq!(lines[2..4], [rep(&format!(r#"{first},"S4","S5""#)), "200".into()]);
-    assert_eq!(lines[4..6], [rep(&format!(r#"{first},"S5""#)), "200".into()]);
-    assert!(lines[6].contains("'/other' endpoint does not exist in server replicas"), "{output}");
-    assert_eq!(lines[7..10], ["400", "", "200"], "{output}");
-    assert!(lines[10].contains("Hello from Server: "), "{output}");
-    assert_eq!(lines[11], "200");
-    assert!(lines[12].contains("add N"), "what can be said: {output}");
-    assert_eq!(lines.len(), 13, "nothing after quit: {output}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_client_sends_its_token() {
-    let balancer = setup().set("admin.token", TOKEN).start().await;
-    let url = format!("http://{}", balancer.main.address);
-    assert_eq!(client(&url, &["--token", TOKEN, "rep"], "").await.0, Some(0));
-    let (code, output, _) = client(&url, &["--token", "fedcba9876543210", "rep"], "").await;
-    assert!(code == Some(1) && output.contains("token is wrong"), "{code:?} {output}");
-    let output =
-        run(SLIPRING, &["client", "--url", &url, "rep"], &[("SLIPRING_ADMIN_TOKEN", "fedcba9876543210")], "")
-            .await;
-    assert_eq!(output.status.code(), Some(1), "also from the environment");
 }
