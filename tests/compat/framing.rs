@@ -1,11 +1,14 @@
 //! Where messages begin and end, in bytes: what is ambiguous, broken off or old is neither passed on as whole nor
 //! asked for twice.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use slipring_tests::bare::{self, Bare};
-use slipring_tests::{Balancer, Http, RawAnswer, Setup, Wire, skipped};
+use slipring_tests::{Balancer, Http, RawAnswer, Setup, Wire, skipped, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+const LONG: Duration = Duration::from_secs(30);
 
 /// No test by itself: what the replicas of the tests here run.
 #[test]
@@ -74,8 +77,11 @@ async fn an_answer_that_breaks_off_is_seen_to_and_counted() {
     for (n, path) in ["/cut", "/cut-chunked"].into_iter().enumerate() {
         let answer = ask(balancer.main, &get(path)).await;
         assert_eq!((answer.status, answer.complete), (200, false), "{path}: {}", answer.text());
-        let broken = balancer.metric("slipring_answers_broken_total", "replica=\"Server-1\"").await;
-        assert_eq!(broken, (n + 1) as f64, "{path}");
+        wait_until("it is counted", LONG, async || {
+            let broken = balancer.metric("slipring_answers_broken_total", "replica=\"Server-1\"").await;
+            if broken == (n + 1) as f64 { Ok(()) } else { Err(format!("{path}: {broken}")) }
+        })
+        .await;
     }
     assert_eq!(ask(balancer.main, &get("/chunked")).await.text(), "hello world");
     assert_eq!(balancer.metric("slipring_answers_broken_total", "").await, 2.0, "a whole one is none");

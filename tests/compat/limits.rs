@@ -253,7 +253,7 @@ async fn a_client_that_goes_away_frees_the_replica() {
         let seen = bare.until("the replica is free", path, |seen| seen.open == 0).await;
         assert_eq!(seen.ended, seen.came, "request {n}: {seen:?}");
     }
-    assert_eq!(balancer.metric("slipring_requests_in_flight", "replica=\"Server-1\"").await, 0.0);
+    until_metric(&balancer, "slipring_requests_in_flight", "replica=\"Server-1\"", 0.0).await;
     assert_eq!(
         balancer.metric("slipring_answers_broken_total", "").await,
         0.0,
