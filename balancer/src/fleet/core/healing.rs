@@ -16,10 +16,6 @@ impl Core {
         members + self.leaving.values().filter(|leaving| leaving.awaits_spawn()).count()
     }
 
-    pub(super) fn probing(&self) -> usize {
-        self.members.values().filter(|member| member.probing).count()
-    }
-
     /// Those who wait longest come first; a namesake on its way out holds a name until it is gone.
     pub(super) fn issue_spawns(&mut self, now: Duration) {
         let mut due: Vec<_> = self
@@ -51,7 +47,7 @@ impl Core {
             .map(|m| (m.probe_at, m.instance.id))
             .collect();
         due.sort_unstable();
-        let places = self.settings.request_batch.saturating_sub(self.probing());
+        let places = self.settings.request_batch.saturating_sub(self.asking.len());
         for (_, id) in due.into_iter().take(places) {
             let Some(member) = self.members.get_mut(&id) else { continue };
             let Some(running) = member.running.clone() else { continue };
@@ -61,7 +57,9 @@ impl Core {
                 _ => self.settings.heartbeat_interval,
             };
             member.probe_at = now + pause;
-            self.out.push(Command::Probe { instance: member.instance.clone(), running });
+            let instance = member.instance.clone();
+            self.asking.push(instance.clone());
+            self.out.push(Command::Probe { instance, running });
         }
     }
 
@@ -123,6 +121,9 @@ impl Core {
 
     pub(super) fn beat(&mut self, instance: &Instance, beat: Beat, now: Duration) {
         let limit = self.settings.failures;
+        if let Some(at) = self.asking.iter().position(|asked| asked == instance) {
+            self.asking.swap_remove(at);
+        }
         let Some(member) = self.current(instance) else { return };
         member.probing = false;
         if !member.is_up() {

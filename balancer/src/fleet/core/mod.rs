@@ -148,6 +148,8 @@ pub struct Core {
     ended: Vec<(Instance, Duration)>,
     /// Stops under way, and whether each is a polite one.
     stopping: Vec<(Instance, bool)>,
+    /// Heartbeats under way, also of lives that are over: each ends with a `Beat`.
+    asking: Vec<Instance>,
     next_incarnation: u64,
     shutting_down: bool,
     out: Vec<Command>,
@@ -166,6 +168,7 @@ impl Core {
             additions: Vec::new(),
             stops: VecDeque::new(),
             stopping: Vec::new(),
+            asking: Vec::new(),
             ended: Vec::new(),
             next_incarnation: 1,
             shutting_down: false,
@@ -340,7 +343,7 @@ impl Core {
         for polite in [false, true] {
             assert!(self.stopping(polite) <= self.settings.task_batch, "stops keep to their batch");
         }
-        assert!(self.probing() <= self.settings.request_batch, "heartbeats keep to their batch");
+        assert!(self.asking.len() <= self.settings.request_batch, "heartbeats keep to their batch");
         for member in self.members.values() {
             member.check_invariants();
             let draining = self.leaving.values().any(|l| l.instance.name == member.instance.name);

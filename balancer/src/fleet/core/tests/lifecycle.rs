@@ -162,6 +162,25 @@ fn a_starting_replica_is_asked_often_and_the_first_good_heartbeat_ends_that() {
 }
 
 #[test]
+fn a_heartbeat_of_a_life_that_is_over_keeps_its_place_in_the_batch_until_it_ends() {
+    check(
+        Settings { request_batch: 1, ..settings() },
+        "begin a b     | remember, spawn a#1, spawn b#2
+         spawned a     | ask a#1
+         spawned b     |
+         exits a       | kill a#1
+         wait 10       |
+         stopped a     | spawn a#3
+         spawned a     |
+         wait 100      |
+         missed a#1    | ask b#2
+         rm b          | remember, drain b#2
+         wait 100      |
+         good b#2      | ask a#3",
+    );
+}
+
+#[test]
 fn an_exit_that_is_heard_of_before_the_spawn_counts() {
     check(
         settings(),

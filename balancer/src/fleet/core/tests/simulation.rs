@@ -84,7 +84,9 @@ fn act(world: &mut World, past: &mut Vec<Instance>) {
             match world.rng.random_range(0..3) {
                 0 => world.give(Event::Refused { instance }),
                 // A life that is over has been reported on; of the present one the world itself speaks the truth.
-                1 if !present(&world.core) => world.give(Event::Beat { instance, beat: Beat::Refused }),
+                1 if !present(&world.core) && !world.watch.asks(&instance) => {
+                    world.give(Event::Beat { instance, beat: Beat::Refused })
+                }
                 2 if !present(&world.core) => world.give(Event::Exited { instance, why: "late".into() }),
                 _ => {}
             }
