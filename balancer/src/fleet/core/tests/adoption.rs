@@ -82,6 +82,19 @@ fn what_vanished_is_respawned_and_what_is_nobodys_is_stopped() {
 }
 
 #[test]
+fn what_is_at_another_address_gets_no_request_at_the_old_one() {
+    check(
+        settings(),
+        "begin a b     | remember, spawn a#1, spawn b#2
+         live a b      | ask a#1, ask b#2
+         wait 500      |
+         sees @400 a#1 +b#2 | kill b#2
+         state         | a=live b=flatlined
+         stopped b     | spawn b#3",
+    );
+}
+
+#[test]
 fn a_listing_asked_before_the_launch_kills_nobody() {
     check(
         settings(),
