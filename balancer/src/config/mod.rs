@@ -105,7 +105,7 @@ pub struct FleetConfig {
     pub runtime: RuntimeChoice,
     /// Time from the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
-    /// How long one heartbeat may take; at most the interval.
+    /// How long one heartbeat may take, and how soon a suspect is asked again; at most the interval.
     pub heartbeat_timeout: Duration,
     /// The path that is asked.
     pub heartbeat_path: String,
@@ -294,7 +294,7 @@ impl Config {
 
     fn read_fleet(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
         r.section("fleet", "Replicas: how many, how watched, how healed.");
-        let fleet = FleetConfig {
+        let mut fleet = FleetConfig {
             replicas: r.key(
                 "fleet.replicas",
                 "3",
@@ -321,8 +321,8 @@ impl Config {
             ),
             heartbeat_timeout: r.key(
                 "fleet.heartbeat_timeout",
-                "1s",
-                "How long one heartbeat may take; at most the interval.",
+                "900ms",
+                "How long one heartbeat may take, at most the interval; a replica that missed one is asked again after as long.",
                 parse::duration,
             ),
             heartbeat_path: r.key(
@@ -387,6 +387,9 @@ impl Config {
                 parse::duration,
             ),
         };
+        if !r.is_set("fleet.heartbeat_timeout") {
+            fleet.heartbeat_timeout = fleet.heartbeat_timeout.min(fleet.heartbeat_interval);
+        }
         if fleet.heartbeat_timeout > fleet.heartbeat_interval {
             r.mistake(
                 "fleet.heartbeat_timeout",

@@ -73,6 +73,14 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
 }
 
 #[test]
+fn a_shorter_interval_brings_its_timeout_along() {
+    let interval = [("fleet.heartbeat_interval", "200ms")];
+    let fleet = load("", &[], &interval).unwrap().fleet;
+    assert_eq!(fleet.heartbeat_timeout, fleet.heartbeat_interval);
+    assert!(load("[fleet]\nheartbeat_timeout = \"900ms\"", &[], &interval).is_err(), "not if it was set");
+}
+
+#[test]
 fn more_replicas_than_the_ring_holds_are_refused() {
     let error = load("", &[("HASH_NUM", "0")], &[("fleet.replicas", "57")]).unwrap_err().to_string();
     assert!(error.contains("at most 56"), "{error}");

@@ -156,6 +156,7 @@ fn settings(fleet: &FleetConfig, unix_ms: u64) -> Settings {
     Settings {
         failures: fleet.failures,
         heartbeat_interval: fleet.heartbeat_interval,
+        heartbeat_timeout: fleet.heartbeat_timeout,
         start_timeout: fleet.start_timeout,
         stop_timeout: fleet.stop_timeout,
         task_batch: fleet.task_batch,

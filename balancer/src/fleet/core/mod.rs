@@ -41,6 +41,8 @@ pub struct Settings {
     pub failures: u32,
     /// From the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
+    /// What one heartbeat may take, and from one to the next of a replica that missed its last.
+    pub heartbeat_timeout: Duration,
     /// From launch to the first good heartbeat.
     pub start_timeout: Duration,
     /// Of a drain, and again from the polite signal to the kill.

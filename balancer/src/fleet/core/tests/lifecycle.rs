@@ -54,11 +54,13 @@ fn missed_heartbeats_make_a_replica_suspect_and_then_flatlined() {
          wait 1000     | ask a#1
          good a        |
          state         | a=live
-         wait 1000     | ask a#1
+         wait 500      | ask a#1
          missed a      |
-         wait 1000     | ask a#1
-         missed a      |
-         wait 1000     | ask a#1
+         deadline      | 500
+         wait 500      | ask a#1
+         wait 500      |
+         missed a      | ask a#1
+         wait 500      |
          missed a      | kill a#1
          news          | added a, spawning a, started a, live a, suspect a 1, live a, suspect a 1, suspect a 2, flatlined a",
     );
