@@ -24,8 +24,9 @@ impl Core {
         }
         // What ended while the runtime was listing may stand in the list, and is nobody's orphan.
         self.ended.retain(|(_, at)| *at >= asked);
-        let found =
-            found.into_iter().filter(|f| !self.ended.iter().any(|(ended, _)| *ended == f.instance)).collect();
+        let left = |f: &Found| !self.ended.iter().any(|(ended, _)| *ended == f.instance);
+        let found: Vec<_> = found.into_iter().filter(left).collect();
+        self.stop_again_if_seen(asked, &found);
         self.remove_orphans(found);
     }
 

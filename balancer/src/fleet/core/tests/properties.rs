@@ -12,6 +12,8 @@ pub(super) struct Watch {
     settings: Settings,
     /// What may be there although nobody wants it: a stop failed, or a dead balancer had asked for it.
     pub(super) forgiven: HashSet<Instance>,
+    /// What a dead balancer had asked for.
+    pub(super) haunting: HashSet<Instance>,
     /// How often each fault happened.
     pub(super) fired: BTreeMap<&'static str, u64>,
     /// Heartbeats asked for, by incarnation.
@@ -35,6 +37,7 @@ impl Watch {
         Self {
             settings,
             forgiven: HashSet::new(),
+            haunting: HashSet::new(),
             fired: BTreeMap::new(),
             probes: BTreeMap::new(),
             asked: Vec::new(),

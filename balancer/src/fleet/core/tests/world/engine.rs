@@ -38,6 +38,7 @@ impl World {
         if self.named(&instance.name).is_none() {
             self.fault("haunt", &instance.name);
             self.watch.forgiven.insert(instance.clone());
+            self.watch.haunting.insert(instance.clone());
             let running = running(instance.incarnation);
             let process =
                 Process { instance: instance.clone(), running, alive: true, hung: false, ready: self.now };
