@@ -218,9 +218,10 @@ async fn container() -> Option<Subject<DockerRuntime>> {
         network: fleet.network.clone(),
         image: Some(fleet.image()),
         port: 5000,
-        fleet: fleet.label.clone(),
+        fleet: None,
     };
-    let runtime = DockerRuntime::connect(config, report).await.expect("the engine answers");
+    let runtime =
+        DockerRuntime::connect(config, fleet.label.clone(), report).await.expect("the engine answers");
     runtime.prepare().await.expect("image and network are there");
     Some(Subject { runtime, exits, names: fleet.names(6), docker: Some((docker, fleet)) })
 }
