@@ -6,12 +6,12 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::{ALLOW, RETRY_AFTER, WARNING};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use super::Admin;
-use crate::fleet::handle::ChangeError;
+use crate::fleet::handle::{ChangeError, Changed};
 use crate::fleet::request::{Change, RequestError};
 use crate::proxy::error::failure;
 
@@ -54,13 +54,29 @@ fn read(body: Result<Bytes, BytesRejection>) -> Result<Change, ChangeError> {
     Ok(Change::parse(&body)?)
 }
 
-fn answer<E>(result: Result<Result<Vec<String>, ChangeError>, E>) -> Response {
+fn answer<E>(result: Result<Result<Changed, ChangeError>, E>) -> Response {
     match result {
-        Ok(Ok(names)) => members(&names),
+        Ok(Ok(changed)) => in_effect(&changed),
         Ok(Err(error)) => refusal(&error),
         Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the change is still under way; see GET /rep")
             .into_response(),
     }
+}
+
+/// The change is in effect; that a restart might forget it is no failure of the call, and no secret either.
+fn in_effect(changed: &Changed) -> Response {
+    let mut response = members(&changed.members);
+    if let Some(why) = &changed.unwritten {
+        let words: String = why.chars().map(|c| if c == '"' || c == '\\' { '\'' } else { c }).collect();
+        let warning = format!("199 slipring \"in effect, but not remembered yet: {words}\"");
+        let printable: String =
+            warning.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        match HeaderValue::from_str(&printable) {
+            Ok(value) => drop(response.headers_mut().insert(WARNING, value)),
+            Err(error) => tracing::error!(%error, warning, "no header can say it"),
+        }
+    }
+    response
 }
 
 fn members(names: &[String]) -> Response {

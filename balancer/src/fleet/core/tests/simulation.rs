@@ -85,7 +85,7 @@ fn act(world: &mut World, past: &mut Vec<Instance>) {
                 0 => world.give(Event::Refused { instance }),
                 // A life that is over has been reported on; of the present one the world itself speaks the truth.
                 1 if !present(&world.core) && !world.watch.asks(&instance) => {
-                    world.give(Event::Beat { instance, beat: Beat::Refused })
+                    world.give(Event::Beat { instance, beat: Beat::Refused });
                 }
                 2 if !present(&world.core) => world.give(Event::Exited { instance, why: "late".into() }),
                 _ => {}
