@@ -463,3 +463,6 @@ fn answer(reply: ChangeReply, result: Result<Changed, ChangeError>) {
         tracing::debug!("the caller of a change was gone before its answer");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -444,7 +444,7 @@ fn is_id(id: Option<&str>, candidate: &str) -> bool {
 
 /// What a container printed last, for whoever is told of its end: the container itself is removed.
 async fn last_words(docker: &Docker, container: &str) -> String {
-    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("3").build();
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("10").build();
     let mut pieces = docker.logs(container, Some(options));
     let mut words = String::new();
     let reading = async {

@@ -22,7 +22,7 @@ use super::state::{Instance, Running};
 /// An implementor guarantees that
 /// - after `spawn` succeeded the instance runs, and its end, whatever the cause, is reported once on the channel
 ///   that the runtime was made with (a hint: the fleet also works if it comes late or never);
-/// - after `spawn` failed nothing of it is left;
+/// - after `spawn` failed nothing of it is left. What ends at once may be that, or a success and a reported end;
 /// - after `stop` succeeded nothing of it is left, and its name can be used again. Stopping what is not there is
 ///   a success;
 /// - instances do not outlive the balancer unless `list` of the next balancer finds them.
