@@ -180,6 +180,23 @@ async fn a_disk_that_is_too_full_for_the_image_is_called_so_at_the_start() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_name_that_is_taken_is_told_with_its_owner_and_a_way_out_that_harms_nobody() {
+    let other = json!({ "slipring.fleet": "slipring-other" });
+    for (labels, way) in [(json!({}), "fake:1"), (other, "docker.fleet = \"slipring-other\"")] {
+        let engine = FakeEngine::start().await;
+        engine.stranger("Server-2", labels);
+        let output = on_fake(&engine).set("fleet.replicas", 3).output().await;
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        for part in ["'Server-2'", way, "fleet.replicas = 0", "other names"] {
+            assert!(words.contains(part), "{words:?} does not say {part:?}");
+        }
+        assert!(!words.contains("docker rm"), "{words}");
+        assert_eq!(engine.containers(), 1);
+    }
+}
+
 /// Containers were left behind; whoever comes back with processes would leave them to nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn auto_stays_with_containers_and_says_so_when_their_engine_is_away() {

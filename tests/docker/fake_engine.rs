@@ -92,6 +92,11 @@ impl FakeEngine {
         *self.state.full.lock().unwrap_or_else(PoisonError::into_inner) = full;
     }
 
+    /// Somebody else's container of this name.
+    pub(crate) fn stranger(&self, name: &str, labels: Value) {
+        self.state.containers().insert(name.to_owned(), labels);
+    }
+
     pub(crate) fn containers(&self) -> usize {
         self.state.containers().len()
     }
@@ -156,7 +161,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         (Method::POST, ["containers", _, "start" | "kill"]) => reply(204, &Value::Null),
         (Method::POST, ["containers", _, "wait"]) => reply(200, &json!({ "StatusCode": 0 })),
         (Method::GET, ["containers", id, "json"]) => {
-            reply(200, &json!({ "Id": id, "Name": "/fake", "NetworkSettings": networks() }))
+            let config = json!({ "Image": "fake:1", "Labels": state.containers()[*id] });
+            let name = format!("/{id}");
+            reply(200, &json!({ "Id": id, "Name": name, "Config": config, "NetworkSettings": networks() }))
         }
         (Method::DELETE, ["containers", id]) => {
             state.containers().remove(*id);

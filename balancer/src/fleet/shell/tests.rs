@@ -63,7 +63,7 @@ impl Runtime for Bad {
     }
 
     async fn clean_up(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Once: the beginning needs it.
