@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::admin::serve::{Limits, serve};
 use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS, PAYLOAD_TIMEOUT};
 use crate::config::{Config, RuntimeChoice};
 use crate::fleet::handle::Fleet;
+use crate::fleet::past::Past;
 use crate::fleet::runtime::docker::DockerRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
 use crate::fleet::shell::{BeginError, begin};
@@ -25,6 +27,8 @@ use crate::sampled::Sampled;
 
 /// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
+/// Before an engine that has containers of ours is asked again.
+const ENGINE_PAUSE: Duration = Duration::from_millis(250);
 /// Ends of instances waiting to be heard.
 const EXITS: usize = 1024;
 
@@ -35,6 +39,16 @@ pub enum StartError {
     /// An address could not be bound.
     #[error("{address} cannot be bound: is another program there? choose another {key}, or stop it")]
     Bind { key: &'static str, address: SocketAddr, source: io::Error },
+    /// The replicas were containers, and their engine does not answer.
+    #[error(
+        "the replicas of this fleet are containers, and no Docker engine answered at {socket} within {within:?}: start it or set docker.socket; if none of them is left, fleet.runtime = \"process\" does without", socket = socket.display()
+    )]
+    EngineAway { socket: PathBuf, within: Duration },
+    /// Nothing tells this fleet's containers from another's.
+    #[error(
+        "containers need a label that a later balancer finds them by: set docker.fleet, or state, or a fixed port in listen"
+    )]
+    NoLabel,
     /// The fleet could not begin.
     #[error(transparent)]
     Fleet(#[from] BeginError),
@@ -64,22 +78,20 @@ impl Balancer {
         let admin_only = bind("admin.listen", config.admin.listen)?;
         let metrics = Arc::new(Metrics::new()?);
         let (exits, ends) = mpsc::channel(EXITS);
-        let docker = match config.fleet.runtime {
-            RuntimeChoice::Docker => true,
-            RuntimeChoice::Process => false,
-            RuntimeChoice::Auto => {
-                cfg!(target_feature = "crt-static") && DockerRuntime::answers(&config.docker).await
-            }
-        };
-        let ((fleet, own_addresses), runtime) = if docker {
-            let runtime =
-                DockerRuntime::connect(config.docker.clone(), exits).await.map_err(BeginError::from)?;
-            (begin(&config, runtime, ends, metrics.clone()).await?, "docker")
+        let past = Past::recall(&config)?;
+        let ((fleet, own_addresses), runtime) = if wants_docker(&config, &past).await? {
+            let label = past.label(&config)?.ok_or(StartError::NoLabel)?;
+            let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
+            let runtime = runtime.await.map_err(BeginError::from)?;
+            (begin(&config, past, runtime, ends, metrics.clone()).await?, "docker")
         } else {
+            if past.runtime() == Some("docker") {
+                tracing::warn!("the replicas were containers: any that an earlier balancer left behind stay");
+            }
             let command = config.process.command.clone();
             let runtime =
                 ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
-            (begin(&config, runtime, ends, metrics.clone()).await?, "process")
+            (begin(&config, past, runtime, ends, metrics.clone()).await?, "process")
         };
         let admin = Admin {
             fleet: fleet.clone(),
@@ -147,7 +159,8 @@ impl Balancer {
     }
 
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// Returns the names of those that could not be stopped.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {
         let Self { config, main, admin_only, front, admin, .. } = self;
         let limits =
             Limits { connections: config.admin.max_connections, idle_timeout: config.proxy.idle_timeout };
@@ -164,11 +177,38 @@ impl Balancer {
             stopping.cancel();
         };
         front.serve(main, shutdown, config.drain_timeout).await;
-        admin.fleet.shutdown().await;
+        let left = admin.fleet.shutdown().await;
         admin.ended.cancel();
         if let Err(error) = administration.await {
             tracing::error!(%error, "the admin port ended early");
         }
+        left
+    }
+}
+
+/// `auto` takes containers where an engine answers, and stays with them: those that outlived an earlier balancer
+/// would be nobody's if processes took their place.
+async fn wants_docker(config: &Config, past: &Past) -> Result<bool, StartError> {
+    match config.fleet.runtime {
+        RuntimeChoice::Docker => return Ok(true),
+        RuntimeChoice::Process => return Ok(false),
+        RuntimeChoice::Auto => {}
+    }
+    if past.runtime() != Some("docker") {
+        let possible = cfg!(target_feature = "crt-static")
+            && (config.docker.fleet.is_some() || config.state.is_some() || config.listen.port() != 0);
+        return Ok(possible && DockerRuntime::answers(&config.docker).await);
+    }
+    let within = config.fleet.start_timeout;
+    let answer = async {
+        while !DockerRuntime::answers(&config.docker).await {
+            tracing::info!(socket = %config.docker.socket.display(), "waiting for the Docker engine");
+            tokio::time::sleep(ENGINE_PAUSE).await;
+        }
+    };
+    match tokio::time::timeout(within, answer).await {
+        Ok(()) => Ok(true),
+        Err(_) => Err(StartError::EngineAway { socket: config.docker.socket.clone(), within }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `slipring balancer`: the appliance.
 //!
-//! Exit codes: 0 an orderly stop, 1 it could not start, 2 a mistake in arguments or configuration, 130 ended at
-//! once by a second signal.
+//! Exit codes: 0 an orderly stop, 1 it could not start, 2 a mistake in arguments or configuration, 3 stopped, but
+//! some replicas could not be, 130 ended at once by a second signal.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,6 +16,7 @@ use crate::report::complain;
 use crate::signals::{Signals, Stop};
 
 const MISTAKE: u8 = 2;
+const LEFT: u8 = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -141,8 +142,15 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
         }
     }
     tracing::info!(runtime = balancer.runtime(), "the balancer runs");
-    balancer.run(stop.asked()).await;
-    ExitCode::SUCCESS
+    let left = balancer.run(stop.asked()).await;
+    if left.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "slipring: these replicas could not be stopped: {}; the messages above say why",
+        left.join(", ")
+    );
+    ExitCode::from(LEFT)
 }
 
 /// Every client and every replica's connection is a file descriptor: take as many as we may have.

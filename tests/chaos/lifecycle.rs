@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 use slipring_tests::replica::{self, Held};
 use slipring_tests::{Balancer, Process, Setup, measured, wait_until};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
+
+/// Times are measured here: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// No test by itself: what the replicas of some tests here run.
 #[test]
@@ -35,6 +39,7 @@ async fn processes(balancer: &Balancer) -> Vec<Process> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_replica_finishes_what_it_has_and_gets_nothing_new() {
+    let _alone = ALONE.lock().await;
     let balancer = replica::program(setup(), "").start().await;
     let (events, owner) = (balancer.events().await, balancer.owner("ann").await);
     let process = balancer.replica(&owner).await.process();
@@ -60,6 +65,7 @@ async fn a_removed_replica_finishes_what_it_has_and_gets_nothing_new() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stop_timeout_ends_what_does_not_finish() {
+    let _alone = ALONE.lock().await;
     let setup = replica::program(setup(), "stubborn").set("fleet.stop_timeout", "400ms");
     let balancer = setup.start().await;
     let (events, owner) = (balancer.events().await, balancer.owner("ann").await);
@@ -82,6 +88,7 @@ async fn the_stop_timeout_ends_what_does_not_finish() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_replica_is_stopped_politely_and_at_once() {
+    let _alone = ALONE.lock().await;
     let balancer = setup().set("fleet.stop_timeout", "20s").start().await;
     let events = balancer.events().await;
     let began = Instant::now();
@@ -96,6 +103,7 @@ async fn an_idle_replica_is_stopped_politely_and_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_requests_in_flight_and_ends_the_replicas() {
+    let _alone = ALONE.lock().await;
     for signal in [Signal::TERM, Signal::INT] {
         let mut balancer = replica::program(setup(), "").start().await;
         let replicas = processes(&balancer).await;
@@ -119,6 +127,7 @@ async fn a_stop_finishes_requests_in_flight_and_ends_the_replicas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_timeout_bounds_a_stop() {
+    let _alone = ALONE.lock().await;
     let setup = replica::program(setup(), "stubborn");
     let setup = setup.set("drain_timeout", "300ms").set("fleet.stop_timeout", "300ms");
     let mut balancer = setup.start().await;
@@ -135,6 +144,7 @@ async fn the_drain_timeout_bounds_a_stop() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_it_at_once() {
+    let _alone = ALONE.lock().await;
     let mut balancer = replica::program(setup(), "stubborn").start().await;
     let replicas = processes(&balancer).await;
     let held = Held::send(&balancer, Method::GET).await;
@@ -163,6 +173,7 @@ async fn identity(balancer: &Balancer) -> (Vec<String>, Vec<(String, u64)>, Valu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_members_numbers_and_keys_also_on_a_ring_with_a_history() {
+    let _alone = ALONE.lock().await;
     for placement in
         ["ring.hash=given", "ring.hash=sha256", "ring.placement=rendezvous", "ring.placement=maglev"]
     {
@@ -190,6 +201,7 @@ async fn a_restart_keeps_members_numbers_and_keys_also_on_a_ring_with_a_history(
 /// With the same members, but not the same history, the ring is another: remembering slots is not in vain.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ring_has_a_history() {
+    let _alone = ALONE.lock().await;
     let setup = setup().set("ring.hash", "given").set("ring.slots", 72).set("fleet.replicas", 6);
     let balancer = setup.start().await;
     assert_eq!(balancer.remove(2, &["Server-1", "Server-3"]).await.status, 200);
@@ -207,6 +219,7 @@ async fn the_ring_has_a_history() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_fleet_is_remembered_too() {
+    let _alone = ALONE.lock().await;
     let setup = setup();
     let balancer = setup.start().await;
     assert_eq!(balancer.remove(3, &[""; 0]).await.status, 200);
@@ -221,6 +234,7 @@ const ASIDE: &str = ".slipring/state.json.corrupt-1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_memory_is_set_aside_with_a_message() {
+    let _alone = ALONE.lock().await;
     let member = json!({ "id": 1, "name": "../../etc" });
     let hostile = json!({ "version": 1, "placement": "Rendezvous", "replicas": [member] }).to_string();
     for text in ["", "{\"version\":1,\"placement\":\"Rende", "\0\0\0\0", &hostile] {
@@ -246,6 +260,7 @@ async fn a_corrupt_memory_is_set_aside_with_a_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_begin_says_why() {
+    let _alone = ALONE.lock().await;
     let balancer = setup().start().await;
     let address = balancer.main.address.to_string();
     let output = setup().set("listen", &address).output().await;
@@ -261,10 +276,25 @@ async fn what_cannot_begin_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_is_not_there_is_named_and_tried_ever_more_seldom() {
-    let balancer =
-        setup().set("process.command", "/nonexistent/program").set("fleet.replicas", 1).launch().await;
+async fn a_program_that_is_not_there_is_an_error_of_the_start() {
+    let output = setup().set("process.command", "/nonexistent/program").output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("process.command") && words.contains("/nonexistent/program"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_goes_away_is_named_and_tried_ever_more_seldom() {
+    let _alone = ALONE.lock().await;
+    let setup = setup();
+    let program = setup.folder().join("program");
+    std::os::unix::fs::symlink(std::env::current_exe().expect("tests are files"), &program).expect("a link");
+    let command = format!("{},{},--exact,--nocapture", program.display(), replica::PROGRAM);
+    let setup = replica::program(setup, "").set("process.command", command).set("fleet.replicas", 1);
+    let balancer = setup.start().await;
     let events = balancer.events().await;
+    std::fs::remove_file(&program).expect("it was there");
+    balancer.replica("Server-1").await.process().kill();
     let waits = |seen: &[slipring_tests::Event]| {
         let respawning: Vec<_> = seen.iter().filter(|event| event.name == "respawning").collect();
         (respawning.len() >= 4).then(|| respawning[3].data["backoff_ms"].as_u64())
@@ -273,10 +303,96 @@ async fn a_program_that_is_not_there_is_named_and_tried_ever_more_seldom() {
     assert!((300..=400).contains(&fourth.expect("milliseconds")), "{fourth:?}");
     wait_until("the reason", LONG, async || {
         let log = balancer.log();
-        if log.contains("/nonexistent/program") { Ok(()) } else { Err(log) }
+        if log.contains(&*program.display().to_string()) { Ok(()) } else { Err(log) }
     })
     .await;
     let began = Instant::now();
     balancer.stop().await;
     measured(&format!("stopped after {:?}", began.elapsed()));
+}
+
+/// Checks a configuration file with the real executable.
+async fn check(text: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("slipring.toml");
+    std::fs::write(&file, text).expect("the folder is ours");
+    let file = file.to_str().expect("a path in ASCII");
+    let output = slipring_tests::run(SLIPRING, &["balancer", "--check", "--config", file], &[], "").await;
+    let words = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(words).expect("words"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_checked_with_lines_and_an_exit_code() {
+    let (code, words) = check("[fleet]\nreplicas = 4\n").await;
+    assert_eq!((code, words.trim()), (Some(0), "the configuration is valid"));
+    let (code, words) = check(include_str!("../../slipring.example.toml")).await;
+    assert_eq!(code, Some(0), "{words}");
+    let faulty = "listen = \"nowhere\"\n\n[fleet]\nreplicas = -1\nfailure = 3\nbackoff_max = \"1ms\"\n";
+    let (code, words) = check(faulty).await;
+    assert_eq!(code, Some(2), "{words}");
+    for part in ["toml:1:1", "toml:4:1", "toml:5:1", "`fleet.failures`", "toml:6:1", "4 mistakes"] {
+        assert!(words.contains(part), "{part:?} is missing:\n{words}");
+    }
+}
+
+/// What the membership file may hold after the configuration changed: more than is wanted now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_membership_beyond_the_limits_is_kept_or_refused_and_never_taken_for_corrupt() {
+    let _alone = ALONE.lock().await;
+    let setup = setup().set("fleet.replicas", 5);
+    let balancer = setup.start().await;
+    let names = balancer.names().await;
+    balancer.stop().await;
+    let remembered = std::fs::read_to_string(setup.state_file()).expect("it is remembered");
+
+    let few = setup.clone().set("fleet.max_replicas", 2).set("fleet.replicas", 2);
+    let balancer = few.start().await;
+    assert_eq!(balancer.names().await, names, "a lower limit costs nobody");
+    let answer = balancer.add(1, &["x"]).await;
+    assert!(answer.status == 400 && answer.text().contains("not enough slots: 0 more"), "{}", answer.text());
+    balancer.stop().await;
+
+    let small = setup.clone().set("ring.hash", "given").set("ring.slots", 36).set("fleet.replicas", 2);
+    let output = small.output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    for part in ["5 replicas are remembered", "holds 4", "ring.slots", "remove 1 replicas"] {
+        assert!(words.contains(part), "{words:?} does not say {part:?}");
+    }
+    assert_eq!(std::fs::read_to_string(setup.state_file()).expect("it is where it was"), remembered);
+    let balancer = setup.start().await;
+    assert_eq!(balancer.names().await, names, "nobody is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
+    let _alone = ALONE.lock().await;
+    let setup = setup();
+    let balancer = setup.start().await;
+    let answer = balancer.add(1, &["written"]).await;
+    assert_eq!((answer.status.as_u16(), answer.header("warning")), (200, None));
+    let (folder, away) = (setup.folder().join(".slipring"), setup.folder().join("away"));
+    std::fs::rename(&folder, &away).expect("the folder is ours");
+    std::fs::write(&folder, "in the way").expect("the folder is ours");
+    let answer = balancer.add(1, &["unwritten"]).await;
+    assert_eq!(answer.status, 200, "it is in effect: {}", answer.text());
+    let warning = answer.header("warning").expect("the answer says that it is not on disk").to_owned();
+    for part in ["199 slipring", "not remembered yet", "membership file"] {
+        assert!(warning.contains(part), "{warning:?} does not say {part:?}");
+    }
+    let answer = balancer.remove(1, &["written"]).await;
+    assert!(answer.status == 200 && answer.header("warning").is_some(), "{answer:?}");
+    let events = balancer.events().await;
+    let warned = |seen: &[slipring_tests::Event]| seen.iter().find(|event| event.name == "warning").cloned();
+    assert!(events.until("a warning", LONG, warned).await.why().contains("state.json"));
+
+    std::fs::remove_file(&folder).expect("it was there");
+    std::fs::rename(&away, &folder).expect("the folder is ours");
+    wait_until("the change is written", LONG, async || {
+        let text = std::fs::read_to_string(setup.state_file()).map_err(|error| error.to_string())?;
+        if text.contains("\"unwritten\"") && !text.contains("\"written\"") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    balancer.stop().await;
 }

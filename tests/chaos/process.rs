@@ -15,8 +15,6 @@ const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const HEALED: Duration = Duration::from_secs(1);
 /// For what has no bound of its own.
 const LONG: Duration = Duration::from_secs(30);
-/// What a loaded machine adds to a bound that is made of timers.
-const SLACK: Duration = Duration::from_millis(300);
 
 /// Times are measured here: one test at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -40,9 +38,9 @@ async fn healed(events: &Events, past: usize, name: &str) -> (Event, Event) {
 
 /// What must hold when a replica is hurt by `fault` so many times, one after another, under a constant load.
 /// `detected`: how long heartbeats may take to tell; zero if the process's end itself tells.
-async fn check_healing(fault: impl Fn(Process), times: u64, why: &str, detected: Duration) {
+async fn check_healing(setup: Setup, fault: impl Fn(Process), times: u64, why: &str, detected: Duration) {
     let _alone = ALONE.lock().await;
-    let balancer = setup().start().await;
+    let balancer = setup.start().await;
     let (before, owners) = (balancer.replica("Server-2").await, balancer.owners().await);
     let others = owners.iter().filter(|(_, owner)| **owner != before.name).map(|(key, _)| key.clone());
     let others: Vec<_> = others.filter(|key| key.starts_with("user-")).take(20).collect();
@@ -62,7 +60,7 @@ async fn check_healing(fault: impl Fn(Process), times: u64, why: &str, detected:
         let (detection, recovery) = (died.heard - hurt, live.heard - hurt);
         assert!(recovery <= detected + HEALED, "N again after {recovery:?}, detected after {detection:?}");
         assert!(detected.is_zero() || detection <= detected, "detected after {detection:?}");
-        assert_eq!(balancer.admin.get("/readyz").await.status, 200, "N again");
+        assert_eq!(balancer.admin.get("/readyz?all=true").await.status, 200, "N again");
         measured(&format!(
             "fault {time} detected after {detection:?}, N again {:?} after it",
             live.heard - hurt
@@ -94,14 +92,16 @@ async fn check_healing(fault: impl Fn(Process), times: u64, why: &str, detected:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_replica_is_replaced_within_a_second_and_no_request_fails() {
-    check_healing(Process::kill, 4, "signal: 9", Duration::ZERO).await;
+    check_healing(setup(), Process::kill, 4, "signal: 9", Duration::ZERO).await;
 }
 
 /// A paused process accepts connections and answers none: heartbeats alone tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_replica_is_detected_by_heartbeat_and_no_request_fails() {
-    let (interval, timeout, failures) = (Duration::from_secs(1), Duration::from_secs(1), 3);
-    check_healing(Process::pause, 1, "3 heartbeats missed", interval * failures + timeout + SLACK).await;
+    let (interval, timeout, failures) = (Duration::from_secs(1), Duration::from_millis(500), 3);
+    let setup = setup().set("fleet.heartbeat_interval", "1s").set("fleet.heartbeat_timeout", "500ms");
+    let setup = setup.set("fleet.failures", failures);
+    check_healing(setup, Process::pause, 1, "3 heartbeats missed", interval * failures + timeout).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn half_of_ten_killed_at_once_are_respawned_in_batches() {
     load.more(100).await;
     load.stop().await.assert_no_failure();
     let (mut spawning, mut most) = (0, 0);
-    for event in events.seen() {
+    for event in &events.seen()[past..] {
         match event.name.as_str() {
             "spawning" => spawning += 1,
             "started" | "spawn_failed" => spawning -= 1,
@@ -171,6 +171,7 @@ async fn replicas_of_a_killed_balancer_are_gone_within_a_second() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_respawn_keeps_its_number_and_its_keys() {
+    let _alone = ALONE.lock().await;
     let balancer = setup().set("fleet.respawn_name", "new").start().await;
     let (events, before) = (balancer.events().await, balancer.replica("Server-2").await);
     let owned: Vec<_> = balancer.owners().await.into_iter().collect();
@@ -212,11 +213,13 @@ async fn a_replica_that_exits_on_start_waits_ever_longer_and_disturbs_nobody() {
     assert!(view.restarts >= 3 && view.state != "live", "{view:?}");
     load.stop().await.assert_no_failure();
 
-    let (cpu, began) = (balancer.process.cpu(), Instant::now());
     let waits = after(6).await;
+    // From the sixth death to the seventh, 1.6 seconds and a start later; and then to the eighth, 3.2 seconds.
+    let (cpu, began) = (balancer.process.cpu(), Instant::now());
+    after(8).await;
     let (used, watched) = (balancer.process.cpu() - cpu, began.elapsed());
-    assert!(watched > Duration::from_millis(700), "there was something to watch: {watched:?}");
-    assert!(used < watched / 5, "the balancer used {used:?} of {watched:?}");
+    assert!(watched > Duration::from_secs(4), "there was something to watch: {watched:?}");
+    assert!(used < watched / 20, "the balancer used {used:?} of {watched:?}");
     measured(&format!("{used:?} of processor time in {watched:?}"));
     for (wait, expected) in waits.iter().zip([0, 100, 200, 400, 800, 1600]) {
         // What was left of the wait when the corpse was gone.
@@ -252,6 +255,7 @@ async fn port_closed(balancer: &Balancer, name: &str) {
 /// A replica that lives, answers its heartbeats for the time being, and takes no new connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_goes_to_the_next_replica_unseen() {
+    let _alone = ALONE.lock().await;
     let setup = replica::program(setup(), "")
         .set("fleet.heartbeat_interval", "60s")
         .set("fleet.reconcile_interval", "60s");
@@ -279,6 +283,7 @@ async fn a_refused_connection_goes_to_the_next_replica_unseen() {
 /// The replica dies with the request: what may be repeated is, what may not is owned up to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_dies_with_its_replica_is_repeated_only_if_it_may_be() {
+    let _alone = ALONE.lock().await;
     let balancer = replica::program(setup(), "").start().await;
     let events = balancer.events().await;
     let owner = balancer.owner("ann").await;
@@ -306,6 +311,7 @@ async fn a_request_that_dies_with_its_replica_is_repeated_only_if_it_may_be() {
 /// A bound on patience: a replica that is alive but does not answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_does_not_answer_in_time_is_not_asked_twice() {
+    let _alone = ALONE.lock().await;
     let balancer = replica::program(setup(), "").set("proxy.first_byte_timeout", "300ms").start().await;
     let held = Held::send(&balancer, Method::GET).await;
     held.forget();

@@ -201,6 +201,22 @@ async fn after_a_failed_spawn_nothing_is_left<R: Runtime>(subject: Subject<R>) {
     }
 }
 
+async fn what_ends_at_once_is_a_failed_spawn_or_a_reported_end<R: Runtime>(mut subject: Subject<R>) {
+    let mut instance = subject.instance(0);
+    match &subject.docker {
+        Some((docker, fleet)) => fleet.build_image_that_runs(docker, SLIPRING, "no-such-role").await,
+        None => instance.id = NEVER_STARTS,
+    }
+    if subject.runtime.spawn(&instance).await.is_ok() {
+        let exit = subject.ended().await;
+        assert_eq!(exit.instance, instance);
+        assert!(exit.why.contains("no-such-role"), "its last words are the reason: {}", exit.why);
+        assert_eq!(subject.runs(&instance).await, None);
+        subject.runtime.stop(&instance, Duration::ZERO).await.expect("what is left is removed");
+    }
+    assert_eq!(subject.runtime.list().await.expect("a list"), []);
+}
+
 fn process() -> Subject<ProcessRuntime> {
     let (report, exits) = mpsc::channel(64);
     let runtime = ProcessRuntime::new(Vec::new(), LONG, report).expect("a thread can be started");
@@ -218,9 +234,10 @@ async fn container() -> Option<Subject<DockerRuntime>> {
         network: fleet.network.clone(),
         image: Some(fleet.image()),
         port: 5000,
-        fleet: fleet.label.clone(),
+        fleet: None,
     };
-    let runtime = DockerRuntime::connect(config, report).await.expect("the engine answers");
+    let runtime =
+        DockerRuntime::connect(config, fleet.label.clone(), report).await.expect("the engine answers");
     runtime.prepare().await.expect("image and network are there");
     Some(Subject { runtime, exits, names: fleet.names(6), docker: Some((docker, fleet)) })
 }
@@ -268,6 +285,7 @@ fn main() -> ExitCode {
         stopping_what_is_not_there_is_a_success
         many_start_and_stop_at_once
         after_a_failed_spawn_nothing_is_left
+        what_ends_at_once_is_a_failed_spawn_or_a_reported_end
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

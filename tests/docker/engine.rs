@@ -1,9 +1,12 @@
 //! What an engine may be in the way of: no socket, no image, a name that is taken; and the balancer as a
 //! container among its replicas.
 
+mod fake_engine;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fake_engine::{Disk, FakeEngine};
 use bollard::query_parameters::{InspectContainerOptions, RemoveImageOptionsBuilder};
 use hyper::Method;
 use serde_json::json;
@@ -89,6 +92,30 @@ async fn a_name_that_is_somebody_elses_is_refused_and_nothing_changes() {
     assert!(found.is_ok(), "a stop removes only what was started");
 }
 
+/// The engine takes the beginning of an id for a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_the_beginning_of_a_strangers_id_is_free() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let balancer = setup(&fleet).start_with(&fleet.names(1)).await;
+    fleet.build_image(&docker, SLIPRING).await;
+    let stranger = fleet.run(&docker, &format!("{}-stranger", fleet.label), &["server"], false).await;
+    let name = &stranger[..20];
+    let by_name = docker.inspect_container(name, None::<InspectContainerOptions>).await;
+    assert_eq!(by_name.expect("the engine finds it").id.as_ref(), Some(&stranger), "there is a danger");
+    let answer = balancer.add(1, &[name]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(fleet.containers(&docker).await.len(), 2);
+    assert_eq!(balancer.remove(1, &[name]).await.status, 200);
+    let events = balancer.events().await;
+    events.next(0, "stopped", name, LONG).await;
+    let found =
+        docker.inspect_container(&stranger, None::<InspectContainerOptions>).await.expect("it is there");
+    assert_eq!(found.state.and_then(|state| state.running), Some(true), "the stranger is untouched");
+    balancer.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_is_named_and_nothing_runs() {
     let _alone = ALONE.lock().await;
@@ -101,6 +128,99 @@ async fn a_missing_image_is_named_and_nothing_runs() {
     assert!(words.contains("there is no image slipring-test-no-such-image:1"), "{words}");
     assert!(words.contains("docker.image"), "what to do: {words}");
     assert_eq!(fleet.containers(&docker).await.len(), 0);
+}
+
+/// The balancer on an engine of the test's own. Needs no real one.
+fn on_fake(engine: &FakeEngine) -> Setup {
+    let setup = Setup::new(SLIPRING).set("fleet.runtime", "docker").set("fleet.replicas", 0);
+    let setup = setup.set("docker.socket", engine.socket().display()).set("docker.port", engine.port());
+    setup.set("docker.network", "fake-net").set("docker.image", "fake:1")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_called_so_and_leaves_the_fleet_as_it_was() {
+    let engine = FakeEngine::start().await;
+    let balancer = on_fake(&engine).start_with(&["first".to_owned()]).await;
+    let before = (balancer.names().await, balancer.replicas().await);
+    for disk in [Disk::Create, Disk::Start] {
+        engine.fill(disk);
+        let answer = balancer.add(2, &["second"]).await;
+        assert_eq!(answer.status, 503, "{disk:?}: {}", answer.text());
+        for part in ["<Error> ", "disk is full", "no space left on device", "docker system prune"] {
+            assert!(answer.text().contains(part), "{disk:?}: {} does not say {part:?}", answer.text());
+        }
+        wait_until("nothing is left of it", LONG, async || {
+            let now = (balancer.names().await, balancer.replicas().await);
+            if now == before && engine.containers() == 1 { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+        assert_eq!(balancer.main.get("/home").await.text(), "a replica");
+    }
+    engine.fill(Disk::Nowhere);
+    let answer = balancer.add(1, &["second"]).await;
+    assert_eq!(answer.status, 200, "when there is space again: {}", answer.text());
+    balancer.stop().await;
+    assert_eq!(engine.containers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_too_full_for_the_image_is_called_so_at_the_start() {
+    for disk in [Disk::Build, Disk::MidBuild] {
+        let engine = FakeEngine::start().await;
+        engine.fill(disk);
+        let setup = on_fake(&engine).set("docker.image", "").set("fleet.replicas", 3);
+        let output = setup.output().await;
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{disk:?}: {words}");
+        for part in ["disk is full", "no space left on device", "docker system prune"] {
+            assert!(words.contains(part), "{disk:?}: {words:?} does not say {part:?}");
+        }
+        assert_eq!(engine.containers(), 0);
+        assert!(!setup.state_file().exists(), "nothing is remembered of a fleet that never began");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_name_that_is_taken_is_told_with_its_owner_and_a_way_out_that_harms_nobody() {
+    let other = json!({ "slipring.fleet": "slipring-other" });
+    for (labels, way) in [(json!({}), "fake:1"), (other, "docker.fleet = \"slipring-other\"")] {
+        let engine = FakeEngine::start().await;
+        engine.stranger("Server-2", labels);
+        let output = on_fake(&engine).set("fleet.replicas", 3).output().await;
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        for part in ["'Server-2'", way, "fleet.replicas = 0", "other names"] {
+            assert!(words.contains(part), "{words:?} does not say {part:?}");
+        }
+        assert!(!words.contains("docker rm"), "{words}");
+        assert_eq!(engine.containers(), 1);
+    }
+}
+
+/// Containers were left behind; whoever comes back with processes would leave them to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_stays_with_containers_and_says_so_when_their_engine_is_away() {
+    let engine = FakeEngine::start().await;
+    let setup = on_fake(&engine).set("fleet.runtime", "auto").set("fleet.start_timeout", "500ms");
+    let mut balancer = setup.start_with(&["first".to_owned()]).await;
+    let before = balancer.replicas().await;
+    assert!(before[0].container.is_some(), "{before:?}");
+    balancer.kill().await;
+    let output = setup.clone().set("docker.socket", "/nonexistent/docker.sock").output().await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    for part in ["are containers", "/nonexistent/docker.sock", "fleet.runtime = \"process\""] {
+        assert!(words.contains(part), "{words:?} does not say {part:?}");
+    }
+    // The label was drawn by the first and remembered for the second.
+    let balancer = setup.start().await;
+    let now = balancer.replicas().await;
+    assert_eq!((&now[0].container, engine.containers()), (&before[0].container, 1), "adopted");
+    balancer.stop().await;
+
+    let nothing = Setup::new(SLIPRING).set("fleet.runtime", "docker").set("state", "").output().await;
+    let words = String::from_utf8_lossy(&nothing.stderr);
+    assert!(nothing.status.code() == Some(2) && words.contains("docker.fleet"), "{words}");
 }
 
 /// Needs no engine: that is the point.
@@ -251,7 +371,7 @@ async fn the_balancer_may_be_a_container_beside_its_replicas() {
     let body = json!({ "n": 3, "hostnames": names }).to_string();
     let added = main.call(Method::POST, "/add", body).await;
     assert_eq!(added.status, 200, "{}", added.text());
-    assert_eq!(admin.get("/readyz").await.status, 200);
+    assert_eq!(admin.get("/readyz?all=true").await.status, 200);
     let home = main.get("/home").await;
     assert!(home.status == 200 && names.iter().any(|name| name == home.replica()), "{home:?}");
     assert_eq!(fleet.containers(&docker).await.len(), 3);

@@ -79,10 +79,18 @@ impl Fleet {
 
     /// Builds the image that holds this executable alone and runs it as a replica unless it is told otherwise.
     pub async fn build_image(&self, docker: &Docker, executable: &str) {
+        self.build_image_that_runs(docker, executable, "server").await;
+    }
+
+    /// As [`Fleet::build_image`], and what it runs unless it is told otherwise is this.
+    pub async fn build_image_that_runs(&self, docker: &Docker, executable: &str, command: &str) {
         let program = std::fs::read(executable).expect("the executable can be read");
-        let recipe = b"FROM scratch\nCOPY slipring /slipring\nENTRYPOINT [\"/slipring\"]\nCMD [\"server\"]\n";
+        let recipe = format!(
+            "FROM scratch\nCOPY slipring /slipring\nENTRYPOINT [\"/slipring\"]\nCMD [\"{command}\"]\n"
+        );
         let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 4096));
-        for (name, content, mode) in [("Dockerfile", &recipe[..], 0o644), ("slipring", &program, 0o755)] {
+        for (name, content, mode) in [("Dockerfile", recipe.as_bytes(), 0o644), ("slipring", &program, 0o755)]
+        {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_mode(mode);

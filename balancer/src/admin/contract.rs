@@ -4,13 +4,14 @@ use axum::Router;
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::Method;
+use http::header::WARNING;
+use http::{HeaderValue, Method};
 use serde_json::json;
 
 use super::Admin;
 use super::payload::Payload;
 use super::refusal::Refusal;
-use crate::fleet::handle::ChangeError;
+use crate::fleet::handle::{ChangeError, Changed};
 use crate::fleet::request::Change;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -50,12 +51,28 @@ async fn change(
 
 async fn answer(
     admin: &Admin,
-    change: impl Future<Output = Result<Vec<String>, ChangeError>>,
+    change: impl Future<Output = Result<Changed, ChangeError>>,
 ) -> Result<Response, Refusal> {
     match tokio::time::timeout(admin.change_timeout, change).await {
-        Ok(names) => Ok(members(&names?)),
+        Ok(changed) => Ok(in_effect(&changed?)),
         Err(_) => Err(Refusal::UnderWay),
     }
+}
+
+/// The change is in effect; that a restart might forget it is no failure of the call, and no secret either.
+fn in_effect(changed: &Changed) -> Response {
+    let mut response = members(&changed.members);
+    if let Some(why) = &changed.unwritten {
+        let words: String = why.chars().map(|c| if c == '"' || c == '\\' { '\'' } else { c }).collect();
+        let warning = format!("199 slipring \"in effect, but not remembered yet: {words}\"");
+        let printable: String =
+            warning.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        match HeaderValue::from_str(&printable) {
+            Ok(value) => drop(response.headers_mut().insert(WARNING, value)),
+            Err(error) => tracing::error!(%error, warning, "no header can say it"),
+        }
+    }
+    response
 }
 
 fn members(names: &[String]) -> Response {

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use slipring_hashing::{HashPair, Placement};
 
 use crate::proxy::key::KeySource;
@@ -107,10 +108,10 @@ pub struct FleetConfig {
     pub runtime: RuntimeChoice,
     /// Time from the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
-    /// How long one heartbeat may take; at most the interval.
+    /// How long one heartbeat may take, and how soon a suspect is asked again; at most the interval.
     pub heartbeat_timeout: Duration,
     /// The path that is asked.
-    pub heartbeat_path: String,
+    pub heartbeat_path: PathAndQuery,
     /// Consecutive failures that flatline a replica.
     pub failures: u32,
     /// From launch to the first good heartbeat.
@@ -151,8 +152,9 @@ pub struct DockerConfig {
     pub image: Option<String>,
     /// The port that replicas listen on inside.
     pub port: u16,
-    /// Tells this balancer's containers from another's on the same engine.
-    pub fleet: String,
+    /// Tells this balancer's containers from another's on the same engine; `None`: a label of its own, remembered
+    /// beside the membership.
+    pub fleet: Option<String>,
 }
 
 /// The data plane.
@@ -227,7 +229,17 @@ impl Config {
                 parse::words,
             ),
         };
-        let docker = Self::read_docker(r, listen.port());
+        let docker = Self::read_docker(r);
+        if fleet.runtime == RuntimeChoice::Docker
+            && docker.fleet.is_none()
+            && state.is_none()
+            && listen.port() == 0
+        {
+            r.mistake(
+                &["state", "listen", "docker.fleet", "fleet.runtime"],
+                "docker.fleet, or a file in state, or a fixed port in listen: a later balancer finds its containers by one of them",
+            );
+        }
         let proxy = Self::read_proxy(r);
         Self { listen, admin, state, drain_timeout, fleet, process, docker, placement, proxy }
     }
@@ -239,7 +251,7 @@ impl Config {
         );
         AdminConfig {
             listen: r.key("admin.listen", "127.0.0.1:5001", "The admin-only port.", parse::address),
-            token: r.key(
+            token: r.secret(
                 "admin.token",
                 "",
                 "With it, `Authorization: Bearer <token>` is let in from anywhere; without, only this machine is. At least 16 characters.",
@@ -282,15 +294,20 @@ impl Config {
         );
         let probing = r.key("ring.probing", "linear", "linear | quadratic.", parse::probing);
         if virtual_servers > slots {
-            r.mistake("ring.virtual_servers", "at most ring.slots, or no replica fits");
-        }
-        if hash.is_some() && r.is_set("ring.placement") && chosen != "slots" {
             r.mistake(
-                "ring.placement",
+                &["ring.virtual_servers", "ring.slots"],
+                "ring.virtual_servers of at most ring.slots, or no replica fits",
+            );
+        }
+        // What is set nearer is what is meant: HASH_NUM beside a file that holds every default selects its ring.
+        let (hash_rank, placement_rank) = (r.rank("ring.hash"), r.rank("ring.placement"));
+        if hash.is_some() && chosen != "slots" && hash_rank == placement_rank {
+            r.mistake(
+                &["ring.placement"],
                 "\"slots\" (or leave it out): ring.hash or HASH_NUM selects that placement",
             );
         }
-        match (chosen.as_str(), hash) {
+        match (chosen.as_str(), hash.filter(|_| hash_rank <= placement_rank || chosen == "slots")) {
             ("slots", pair) | (_, pair @ Some(_)) => {
                 Placement::Slots { pair: pair.unwrap_or(HashPair::Given), slots, virtual_servers, probing }
             }
@@ -302,7 +319,7 @@ impl Config {
 
     fn read_fleet(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
         r.section("fleet", "Replicas: how many, how watched, how healed.");
-        let fleet = FleetConfig {
+        let mut fleet = FleetConfig {
             replicas: r.key(
                 "fleet.replicas",
                 "3",
@@ -329,8 +346,8 @@ impl Config {
             ),
             heartbeat_timeout: r.key(
                 "fleet.heartbeat_timeout",
-                "1s",
-                "How long one heartbeat may take; at most the interval.",
+                "900ms",
+                "How long one heartbeat may take, at most the interval; a replica that missed one is asked again after as long.",
                 parse::duration,
             ),
             heartbeat_path: r.key(
@@ -360,7 +377,7 @@ impl Config {
             task_batch: r.key(
                 "fleet.task_batch",
                 "10",
-                "Spawns, and apart from them stops, under way at a time.",
+                "Spawns, polite stops and removals of the dead: each so many at a time.",
                 parse::number(1_usize..=1000),
             ),
             request_batch: r.key(
@@ -395,26 +412,36 @@ impl Config {
                 parse::duration,
             ),
         };
+        if !r.is_set("fleet.heartbeat_timeout") {
+            fleet.heartbeat_timeout = fleet.heartbeat_timeout.min(fleet.heartbeat_interval);
+        }
         if fleet.heartbeat_timeout > fleet.heartbeat_interval {
             r.mistake(
-                "fleet.heartbeat_timeout",
+                &["fleet.heartbeat_timeout"],
                 "at most fleet.heartbeat_interval, or heartbeats would overtake each other",
             );
         }
         if fleet.backoff_min > fleet.backoff_max {
-            r.mistake("fleet.backoff_min", "at most fleet.backoff_max");
+            r.mistake(
+                &["fleet.backoff_min", "fleet.backoff_max"],
+                "fleet.backoff_min of at most fleet.backoff_max",
+            );
         }
         let room = placement.capacity().min(fleet.max_replicas);
         if fleet.replicas > room {
+            let keys =
+                ["fleet.replicas", "fleet.max_replicas", "ring.slots", "ring.virtual_servers", "ring.hash"];
             r.mistake(
-                "fleet.replicas",
-                &format!("at most {room}: that is what the ring and fleet.max_replicas hold"),
+                &keys,
+                &format!(
+                    "fleet.replicas of at most {room}: that is what the ring and fleet.max_replicas hold"
+                ),
             );
         }
         fleet
     }
 
-    fn read_docker(r: &mut Reader<'_>, listen_port: u16) -> DockerConfig {
+    fn read_docker(r: &mut Reader<'_>) -> DockerConfig {
         r.section("docker", "Replicas as containers.");
         DockerConfig {
             socket: r.key("docker.socket", "/var/run/docker.sock", "The engine's socket.", parse::file_path),
@@ -422,8 +449,7 @@ impl Config {
             image: r.key("docker.image", "", "An image of your own that listens on docker.port; \"\" builds slipring:<version> from this executable.", parse::optional_text),
             port: r.key("docker.port", "5000", "What replicas listen on inside their container.", parse::number(1_u16..=u16::MAX)),
             fleet: r
-                .key("docker.fleet", "", "The label that tells this balancer's containers from another's on the same engine; \"\": slipring-<port of listen>.", parse::optional_docker_name)
-                .unwrap_or_else(|| format!("slipring-{listen_port}")),
+                .key("docker.fleet", "", "The label that tells this balancer's containers from another's on the same engine; \"\": one that is drawn once and remembered beside state (without state: slipring-<port of listen>).", parse::optional_docker_name),
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use slipring_hashing::{HashPair, Probing};
 
 use super::reader::Written;
@@ -121,10 +122,12 @@ pub(super) fn optional_docker_name(written: &Written) -> Parsed<Option<String>> 
     if written.text()?.is_empty() { Ok(None) } else { docker_name(written).map(Some) }
 }
 
-pub(super) fn path(written: &Written) -> Parsed<String> {
+/// Parsed by those who will have to send it.
+pub(super) fn path(written: &Written) -> Parsed<PathAndQuery> {
     let text = written.text()?;
     let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if fits { Ok(text.to_owned()) } else { Err("a path that begins with /, without spaces".into()) }
+    let path = PathAndQuery::from_str(text).ok().filter(|path| fits && path.as_str() == text);
+    path.ok_or_else(|| "a path that begins with /, without spaces or what a URL must escape".into())
 }
 
 pub(super) fn paths(written: &Written) -> Parsed<Vec<String>> {

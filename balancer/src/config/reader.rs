@@ -101,6 +101,8 @@ pub(super) struct Reader<'a> {
     documented: Vec<Documented>,
     sections: Vec<(&'static str, &'static str)>,
     mistakes: Vec<Mistake>,
+    /// Keys whose values must not be printed.
+    secrets: Vec<&'static str>,
 }
 
 impl<'a> Reader<'a> {
@@ -111,6 +113,7 @@ impl<'a> Reader<'a> {
             documented: Vec::new(),
             sections: Vec::new(),
             mistakes: Vec::new(),
+            secrets: Vec::new(),
         };
         if let Some((_, text)) = &sources.file {
             let (table, errors) = DeTable::parse_recoverable(text);
@@ -171,6 +174,18 @@ impl<'a> Reader<'a> {
         parse(&Written::from_default(default)).expect("a default is valid: the example is tested")
     }
 
+    /// As [`Reader::key`]; what was written is never printed.
+    pub(super) fn secret<T>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        words: &'static str,
+        parse: impl Fn(&Written) -> Result<T, Expected>,
+    ) -> T {
+        self.secrets.push(key);
+        self.key(key, default, words, parse)
+    }
+
     fn find(&self, key: &str) -> Option<Setting> {
         if let Some(text) = self.sources.flags.get(key) {
             return Some(Setting { origin: Origin::Flag, written: Written::One(text.clone()) });
@@ -190,9 +205,21 @@ impl<'a> Reader<'a> {
         self.find(key).is_some()
     }
 
-    /// A value that is right by itself and wrong beside the others.
-    pub(super) fn mistake(&mut self, key: &str, expected: &str) {
-        let origin = self.find(key).map_or(Origin::Default, |setting| setting.origin);
+    /// How near to the user a key was set: 0 on the command line, 1 in the environment, 2 in the file, 3 nowhere.
+    pub(super) fn rank(&self, key: &str) -> u8 {
+        match self.find(key).map(|setting| setting.origin) {
+            Some(Origin::Flag) => 0,
+            Some(Origin::Environment(_)) => 1,
+            Some(Origin::File(_)) => 2,
+            Some(Origin::Default) | None => 3,
+        }
+    }
+
+    /// Values that are right by themselves and wrong beside each other: the first of `keys` that somebody set is
+    /// to blame.
+    pub(super) fn mistake(&mut self, keys: &[&str], expected: &str) {
+        let set = keys.iter().find_map(|key| Some((*key, self.find(key)?.origin)));
+        let (key, origin) = set.unwrap_or((keys[0], Origin::Default));
         self.mistakes.push(Mistake::value(key, origin, expected));
     }
 
@@ -230,7 +257,7 @@ impl<'a> Reader<'a> {
         if self.mistakes.is_empty() {
             return Ok(());
         }
-        Err(ConfigError::new(self.sources.file.clone(), self.mistakes))
+        Err(ConfigError::new(self.sources.file.clone(), self.mistakes, &self.secrets))
     }
 
     /// The known key that was probably meant: the same last word elsewhere, or a near spelling.

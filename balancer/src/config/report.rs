@@ -44,16 +44,31 @@ impl Mistake {
 pub struct ConfigError {
     file: Option<(String, String)>,
     mistakes: Vec<Mistake>,
+    /// Last words of keys: lines of the file that have one are not shown.
+    secrets: Vec<String>,
 }
 
 impl ConfigError {
-    pub(super) fn new(file: Option<(String, String)>, mistakes: Vec<Mistake>) -> Self {
-        Self { file, mistakes }
+    pub(super) fn new(
+        file: Option<(String, String)>,
+        mistakes: Vec<Mistake>,
+        secrets: &[&'static str],
+    ) -> Self {
+        let word = |key: &&str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        Self { file, mistakes, secrets: secrets.iter().map(word).collect() }
     }
 
     /// What was wrong, in no particular order.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
+    }
+
+    /// Whether a secret could be in the lines of `span`, also misspelt or in what is not TOML.
+    fn is_secret(&self, mistake: &Mistake, text: &str, span: &Range<usize>) -> bool {
+        let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at);
+        let line = text[start..end].to_lowercase();
+        self.secrets.iter().any(|word| line.contains(word) || mistake.expected.contains(&format!(".{word}`")))
     }
 
     fn describe(&self, mistake: &Mistake) -> String {
@@ -62,6 +77,10 @@ impl ConfigError {
         match (&mistake.origin, &self.file) {
             (Origin::File(span), Some((name, text))) => {
                 let Some(span) = visible(span, text) else { return plain(format!("the end of {name}")) };
+                if self.is_secret(mistake, text, &span) {
+                    let line = text[..span.start].matches('\n').count() + 1;
+                    return plain(format!("{name}:{line}"));
+                }
                 let place = AnnotationKind::Primary.span(span).label(&mistake.expected);
                 let snippet = Snippet::source(text).path(name).annotation(place);
                 Renderer::plain().render(&[Level::ERROR.primary_title(&mistake.title).element(snippet)])

@@ -73,6 +73,54 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
 }
 
 #[test]
+fn a_shorter_interval_brings_its_timeout_along() {
+    let interval = [("fleet.heartbeat_interval", "200ms")];
+    let fleet = load("", &[], &interval).unwrap().fleet;
+    assert_eq!(fleet.heartbeat_timeout, fleet.heartbeat_interval);
+    assert!(load("[fleet]\nheartbeat_timeout = \"900ms\"", &[], &interval).is_err(), "not if it was set");
+}
+
+#[test]
+fn hash_num_goes_before_the_placement_of_a_file_and_a_flag_before_hash_num() {
+    let example = Config::example();
+    let given = Placement::contract(HashPair::Modified);
+    assert_eq!(load(&example, &[("HASH_NUM", "1")], &[]).unwrap().placement, given);
+    let flag = [("ring.placement", "maglev")];
+    assert_eq!(load(&example, &[("HASH_NUM", "1")], &flag).unwrap().placement, Placement::Maglev);
+    let both = "[ring]\nhash = \"given\"\nplacement = \"ketama\"";
+    assert!(load(both, &[], &[]).unwrap_err().to_string().contains("slipring.toml:3:1"));
+    assert!(load("", &[("HASH_NUM", "1"), ("SLIPRING_RING_PLACEMENT", "ketama")], &[]).is_err());
+}
+
+#[test]
+fn of_two_keys_that_contradict_each_other_the_one_that_was_written_is_blamed() {
+    for (file, line) in [
+        ("[ring]\nslots = 4", "slipring.toml:2:1"),
+        ("[fleet]\nbackoff_max = \"1ms\"", "slipring.toml:2:1"),
+        ("[fleet]\nmax_replicas = 2", "slipring.toml:2:1"),
+        ("[ring]\nhash = \"given\"\nslots = 18", "slipring.toml:3:1"),
+        ("listen = \"0.0.0.0:0\"\nstate = \"\"\nfleet.runtime = \"docker\"", "slipring.toml:2:1"),
+    ] {
+        let report = load(file, &[], &[]).unwrap_err().to_string();
+        assert!(report.contains(line) && !report.contains("the default"), "{file}:\n{report}");
+    }
+}
+
+#[test]
+fn a_token_is_not_printed_whatever_is_wrong_with_it() {
+    for line in [
+        "token = \"hunter2\"",
+        "tokne = \"hunter2\"",
+        "token = \"hunter2",
+        "token = hunter2",
+        "Token = \"hunter2\"",
+    ] {
+        let report = load(&format!("[admin]\n{line}\n"), &[], &[]).unwrap_err().to_string();
+        assert!(!report.contains("hunter2") && report.contains("slipring.toml:2"), "{line}:\n{report}");
+    }
+}
+
+#[test]
 fn more_replicas_than_the_ring_holds_are_refused() {
     let error = load("", &[("HASH_NUM", "0")], &[("fleet.replicas", "57")]).unwrap_err().to_string();
     assert!(error.contains("at most 56"), "{error}");

@@ -26,7 +26,16 @@ pub enum ChangeError {
     Gone,
 }
 
-pub(super) type ChangeReply = oneshot::Sender<Result<Vec<String>, ChangeError>>;
+/// A change that is in effect.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The members after it.
+    pub members: Vec<String>,
+    /// Why a restart might not remember it: it could not be written yet.
+    pub unwritten: Option<String>,
+}
+
+pub(super) type ChangeReply = oneshot::Sender<Result<Changed, ChangeError>>;
 
 /// What reaches the owner.
 pub(super) enum Message {
@@ -35,7 +44,7 @@ pub(super) enum Message {
     Vetted(Vec<String>, ChangeReply),
     Remove(Change, ChangeReply),
     Event(Event),
-    Shutdown(oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<Vec<String>>),
 }
 
 /// A handle on the fleet. Cheap to clone.
@@ -59,16 +68,16 @@ impl Fleet {
     }
 
     /// Adds replicas; answered with all members when the new ones are live, or start_timeout after.
-    pub async fn add(&self, change: Change) -> Result<Vec<String>, ChangeError> {
+    pub async fn add(&self, change: Change) -> Result<Changed, ChangeError> {
         self.change(|reply| Message::Add(change, reply)).await
     }
 
     /// Removes replicas; answered with the remaining members when they are out of the ring.
-    pub async fn remove(&self, change: Change) -> Result<Vec<String>, ChangeError> {
+    pub async fn remove(&self, change: Change) -> Result<Changed, ChangeError> {
         self.change(|reply| Message::Remove(change, reply)).await
     }
 
-    async fn change(&self, message: impl FnOnce(ChangeReply) -> Message) -> Result<Vec<String>, ChangeError> {
+    async fn change(&self, message: impl FnOnce(ChangeReply) -> Message) -> Result<Changed, ChangeError> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(message(reply)).await.map_err(|_| ChangeError::Gone)?;
         answer.await.map_err(|_| ChangeError::Gone)?
@@ -94,11 +103,16 @@ impl Fleet {
         *self.settled.borrow()
     }
 
-    /// Drains and stops every replica; resolves when nothing is left.
-    pub async fn shutdown(&self) {
-        let (done, wait) = oneshot::channel();
-        if self.inbox.send(Message::Shutdown(done)).await.is_ok() && wait.await.is_err() {
-            tracing::error!("the fleet ended before its replicas");
+    /// Drains and stops every replica; resolves when nothing is left, or when the time that this may take is over,
+    /// with the names of what is.
+    pub async fn shutdown(&self) -> Vec<String> {
+        let (done, left) = oneshot::channel();
+        if self.inbox.send(Message::Shutdown(done)).await.is_err() {
+            return Vec::new(); // it was shut down before
         }
+        left.await.unwrap_or_else(|_| {
+            let snapshot = self.snapshot();
+            snapshot.views.iter().map(|view| view.name.clone()).collect()
+        })
     }
 }

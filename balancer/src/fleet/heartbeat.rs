@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
+use http::uri::{PathAndQuery, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::client::conn::http1;
@@ -20,14 +21,14 @@ use super::core::Beat;
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// Asks `path` at `address`; all of it may take `within`.
-pub async fn probe(address: SocketAddr, path: &str, within: Duration) -> Beat {
+pub async fn probe(address: SocketAddr, path: &PathAndQuery, within: Duration) -> Beat {
     match tokio::time::timeout(within, ask(address, path)).await {
         Ok(beat) => beat,
         Err(_) => Beat::Missed(format!("no answer within {within:?}")),
     }
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Beat {
+async fn ask(address: SocketAddr, path: &PathAndQuery) -> Beat {
     let stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Beat::Refused,
@@ -40,16 +41,19 @@ async fn ask(address: SocketAddr, path: &str) -> Beat {
     }
 }
 
+fn request(address: SocketAddr, path: &PathAndQuery) -> Request<Empty<Bytes>> {
+    let request = Request::get(Uri::from(path.clone())).header(HOST, address.to_string());
+    request.body(Empty::new()).expect("an address is a header, and a path is a path")
+}
+
 async fn converse(
     stream: TcpStream,
     address: SocketAddr,
-    path: &str,
+    path: &PathAndQuery,
 ) -> Result<http::StatusCode, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
-        let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new());
-        let request = request.expect("the path was checked with the configuration");
-        let response = sender.send_request(request).await?;
+        let response = sender.send_request(request(address, path)).await?;
         let status = response.status();
         if let Err(error) = Limited::new(response.into_body(), LONGEST_BODY).collect().await {
             tracing::debug!(%error, %address, "a heartbeat's body ended early");
@@ -64,5 +68,30 @@ async fn converse(
             Ok(()) => exchange.await,
             Err(error) => Err(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_configuration_takes_for_a_path_can_be_asked(path in "/?[!-~]{0,20}|\\PC{0,20}") {
+            let flags = [("fleet.heartbeat_path".to_owned(), path.clone())].into();
+            if let Ok(config) = Config::load(&Sources { flags, ..Sources::default() }) {
+                let request = request(([127, 0, 0, 1], 1).into(), &config.fleet.heartbeat_path);
+                proptest::prop_assert_eq!(request.uri().to_string(), path);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_that_no_request_can_have_are_mistakes() {
+        for path in ["/<", "/>", "/`", "/é", "/a b", "a", "", "/#", "/\u{7f}"] {
+            let flags = [("fleet.heartbeat_path".to_owned(), path.to_owned())].into();
+            assert!(Config::load(&Sources { flags, ..Sources::default() }).is_err(), "{path:?}");
+        }
     }
 }

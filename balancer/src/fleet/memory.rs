@@ -1,8 +1,11 @@
 //! The desired membership, remembered over a restart of the balancer: one small file, written atomically.
 //!
 //! With the ring's slots kept beside the names, because the contract's probing depends on history: without them
-//! a restart after a removal would move keys.
+//! a restart after a removal would move keys. With the name of the runtime, because containers outlive a balancer:
+//! one that came back with processes would leave them to nobody. What tells the fleet from others on one engine is
+//! in a file beside it that is written once, so that a corrupt membership does not cost the containers too.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,6 +31,8 @@ pub struct Remembered {
 struct Content {
     version: u32,
     placement: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    runtime: Option<String>,
     replicas: Vec<Entry>,
 }
 
@@ -47,15 +52,15 @@ const VERSION: u32 = 1;
 pub enum Recollection {
     /// There is no file: a first start.
     Nothing,
-    /// The members, in their order.
-    Members(Vec<Remembered>),
-    /// A file that cannot be believed; it was set aside under this name.
-    Corrupt {
-        /// What is wrong with it.
-        why: String,
-        /// Where it is now, unless even that failed.
-        aside: Option<PathBuf>,
+    /// What an earlier balancer wrote.
+    Members {
+        /// The members, in their order.
+        members: Vec<Remembered>,
+        /// What ran them.
+        runtime: Option<String>,
     },
+    /// A file that cannot be believed, and why.
+    Corrupt(String),
 }
 
 /// The memory could not be taken, read or written.
@@ -75,37 +80,57 @@ pub enum MemoryError {
 pub struct Memory {
     path: PathBuf,
     placement: String,
-    limit: usize,
+    runtime: Option<&'static str>,
     /// Locked for as long as it is open; the kernel unlocks it however this process ends.
     _lock: File,
 }
 
 impl Memory {
-    /// Takes the memory in `path` for this placement, of at most `limit` members.
-    pub fn open(path: PathBuf, placement: &Placement, limit: usize) -> Result<Self, MemoryError> {
+    /// Takes the memory in `path` for this placement.
+    pub fn open(path: PathBuf, placement: &Placement) -> Result<Self, MemoryError> {
         let lock_path = PathBuf::from(format!("{}.lock", path.display()));
         let lock = lock(&lock_path).map_err(|source| match source.kind() {
             ErrorKind::WouldBlock => MemoryError::Held(path.clone()),
             _ => MemoryError::Io { path: lock_path, verb: "written", source },
         })?;
-        Ok(Self { path, placement: describe(placement), limit, _lock: lock })
+        Ok(Self { path, placement: describe(placement), runtime: None, _lock: lock })
     }
 
-    /// Reads the members. A file that is not what this program writes is set aside, never obeyed.
+    /// From here on this runtime is remembered with the members.
+    pub fn run_by(&mut self, runtime: &'static str) {
+        self.runtime = Some(runtime);
+    }
+
+    /// What tells this fleet from all others: drawn at the first call, remembered for ever.
+    pub fn fleet(&self) -> Result<String, MemoryError> {
+        let path = PathBuf::from(format!("{}.fleet", self.path.display()));
+        match std::fs::read_to_string(&path) {
+            Ok(text) if names::is_valid(text.trim_end()) => return Ok(text.trim_end().to_owned()),
+            Ok(_) => {} // half a file: nothing was started under it yet
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(MemoryError::Io { path, verb: "read", source }),
+        }
+        let fleet = format!("slipring-{:016x}", rand::random::<u64>());
+        match write_atomically(&path, format!("{fleet}\n").as_bytes()) {
+            Ok(()) => Ok(fleet),
+            Err(source) => Err(MemoryError::Io { path, verb: "written", source }),
+        }
+    }
+
+    /// Reads the members. A file that is not what this program writes is not obeyed; see [`Memory::set_aside`].
     pub fn recall(&self) -> Result<Recollection, MemoryError> {
         let text = match std::fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Recollection::Nothing),
             Err(source) => return Err(MemoryError::Io { path: self.path.clone(), verb: "read", source }),
         };
-        match self.parse(&text) {
-            Ok(members) => Ok(Recollection::Members(members)),
-            Err(why) => {
-                let aside = self.free_name();
-                let moved = std::fs::rename(&self.path, &aside).is_ok();
-                Ok(Recollection::Corrupt { why, aside: moved.then_some(aside) })
-            }
-        }
+        Ok(self.parse(&text).unwrap_or_else(Recollection::Corrupt))
+    }
+
+    /// Keeps a corrupt file for whoever wants to know; says under which name, unless it cannot be moved.
+    pub fn set_aside(&self) -> Option<PathBuf> {
+        let aside = self.free_name();
+        std::fs::rename(&self.path, &aside).is_ok().then_some(aside)
     }
 
     /// A name beside the file that no earlier corrupt one has.
@@ -114,29 +139,27 @@ impl Memory {
         (1..=u32::MAX).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(0))
     }
 
-    fn parse(&self, text: &[u8]) -> Result<Vec<Remembered>, String> {
+    fn parse(&self, text: &[u8]) -> Result<Recollection, String> {
         let file: Content = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if file.version != VERSION {
             return Err(format!("its version is {}, this program writes {VERSION}", file.version));
         }
-        if file.replicas.len() > self.limit {
-            return Err(format!("it names {} replicas, at most {} fit", file.replicas.len(), self.limit));
-        }
         let same_ring = file.placement == self.placement;
         let mut members: Vec<Remembered> = Vec::with_capacity(file.replicas.len());
+        let (mut ids, mut taken) = (HashSet::new(), HashSet::new());
         for entry in file.replicas {
             let id = entry.id.checked_sub(1).and_then(|id| u16::try_from(id).ok()).map(ReplicaId);
             let id = id.ok_or_else(|| format!("{} is no identity", entry.id))?;
             if !names::is_valid(&entry.name) {
                 return Err(format!("{:?} is no name", entry.name));
             }
-            if members.iter().any(|member| member.id == id || member.name == entry.name) {
+            if !ids.insert(id) || !taken.insert(entry.name.clone()) {
                 return Err(format!("{} (identity {}) is there twice", entry.name, entry.id));
             }
             let claims = if same_ring { entry.slots } else { Vec::new() };
             members.push(Remembered { id, name: entry.name, claims });
         }
-        Ok(members)
+        Ok(Recollection::Members { members, runtime: file.runtime })
     }
 
     /// Writes the members so that a crash leaves the old file or the new one.
@@ -147,6 +170,7 @@ impl Memory {
         let file = Content {
             version: VERSION,
             placement: self.placement.clone(),
+            runtime: self.runtime.map(str::to_owned),
             replicas: members.iter().map(entry).collect(),
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|source| error(source.into()))?;
@@ -197,25 +221,40 @@ mod tests {
     }
 
     fn memory(folder: &tempfile::TempDir, placement: &Placement) -> Memory {
-        Memory::open(folder.path().join("deep/state.json"), placement, 10).unwrap()
+        Memory::open(folder.path().join("deep/state.json"), placement).unwrap()
     }
 
     #[test]
     fn what_was_stored_is_recalled_in_its_order() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = memory(&folder, &Placement::Rendezvous);
+        let mut memory = memory(&folder, &Placement::Rendezvous);
         assert_eq!(memory.recall().unwrap(), Recollection::Nothing);
         memory.store(&members()).unwrap();
-        assert_eq!(memory.recall().unwrap(), Recollection::Members(members()));
+        assert_eq!(memory.recall().unwrap(), Recollection::Members { members: members(), runtime: None });
+        memory.run_by("docker");
+        memory.store(&members()).unwrap();
+        let runtime = Some("docker".to_owned());
+        assert_eq!(memory.recall().unwrap(), Recollection::Members { members: members(), runtime });
+    }
+
+    #[test]
+    fn the_fleets_label_is_drawn_once_and_survives_a_corrupt_membership() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = memory(&folder, &Placement::Rendezvous);
+        let label = memory.fleet().unwrap();
+        assert!(names::is_valid(&label), "{label}");
+        std::fs::write(&memory.path, "corrupt").unwrap();
+        assert_eq!(memory.fleet().unwrap(), label);
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(self::memory(&other, &Placement::Rendezvous).fleet().unwrap(), label);
     }
 
     #[test]
     fn slots_of_another_ring_are_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         memory(&folder, &Placement::contract(slipring_hashing::HashPair::Given)).store(&members()).unwrap();
-        let Recollection::Members(recalled) = memory(&folder, &Placement::Maglev).recall().unwrap() else {
-            panic!()
-        };
+        let recalled = memory(&folder, &Placement::Maglev).recall().unwrap();
+        let Recollection::Members { members: recalled, .. } = recalled else { panic!("{recalled:?}") };
         assert!(recalled.iter().all(|member| member.claims.is_empty()));
     }
 
@@ -224,10 +263,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = memory(&folder, &Placement::Rendezvous);
         let path = first.path.clone();
-        let second = Memory::open(path.clone(), &Placement::Rendezvous, 10);
+        let second = Memory::open(path.clone(), &Placement::Rendezvous);
         assert!(matches!(second, Err(MemoryError::Held(_))));
         drop(first);
-        assert!(Memory::open(path, &Placement::Rendezvous, 10).is_ok());
+        assert!(Memory::open(path, &Placement::Rendezvous).is_ok());
     }
 
     #[test]
@@ -236,7 +275,6 @@ mod tests {
         let file = |entries: &[String]| {
             format!(r#"{{"version":1,"placement":"rendezvous","replicas":[{}]}}"#, entries.join(","))
         };
-        let too_many: Vec<_> = (1..=11).map(|id| entry(id, &format!("s{id}"))).collect();
         for text in [
             String::new(),
             "{\"version\":1".into(),
@@ -248,15 +286,13 @@ mod tests {
             file(&[entry(1, "../a")]),
             file(&[entry(1, "a"), entry(1, "b")]),
             file(&[entry(1, "a"), entry(2, "a")]),
-            file(&too_many),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let memory = memory(&folder, &Placement::Rendezvous);
             std::fs::create_dir_all(memory.path.parent().unwrap()).unwrap();
             std::fs::write(&memory.path, &text).unwrap();
-            let Recollection::Corrupt { aside: Some(aside), .. } = memory.recall().unwrap() else {
-                panic!("{text}")
-            };
+            assert!(matches!(memory.recall().unwrap(), Recollection::Corrupt(_)), "{text}");
+            let aside = memory.set_aside().unwrap();
             assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
             assert_eq!(memory.recall().unwrap(), Recollection::Nothing);
         }

@@ -10,6 +10,7 @@ pub mod handle;
 pub mod heartbeat;
 pub mod memory;
 pub mod names;
+pub mod past;
 pub mod request;
 pub mod runtime;
 pub mod scribe;

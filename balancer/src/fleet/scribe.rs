@@ -22,21 +22,28 @@ struct Page {
 #[derive(Debug)]
 pub struct Scribe {
     page: watch::Sender<Page>,
-    tried: watch::Receiver<u64>,
+    tried: watch::Receiver<Tried>,
+}
+
+/// The last version that was tried, and why that was in vain.
+#[derive(Clone, Debug, Default)]
+struct Tried {
+    version: u64,
+    failure: Option<String>,
 }
 
 /// Waits for one version to be written.
 #[derive(Debug)]
 pub struct Written {
     version: u64,
-    tried: watch::Receiver<u64>,
+    tried: watch::Receiver<Tried>,
 }
 
 impl Scribe {
     /// Writes into `memory`; `complain` hears of each failure.
     pub fn new(memory: Memory, complain: impl Fn(String) + Send + 'static) -> Self {
         let (page, pages) = watch::channel(Page::default());
-        let (tries, tried) = watch::channel(0);
+        let (tries, tried) = watch::channel(Tried::default());
         tokio::spawn(write(Arc::new(memory), pages, tries, complain));
         Self { page, tried }
     }
@@ -53,10 +60,11 @@ impl Scribe {
 }
 
 impl Written {
-    /// See [`Scribe::written`].
-    pub async fn wait(mut self) {
-        if self.tried.wait_for(|tried| *tried >= self.version).await.is_err() {
-            tracing::debug!("the fleet ended before its membership was written");
+    /// See [`Scribe::written`]; an error says why it is not on disk yet.
+    pub async fn wait(mut self) -> Result<(), String> {
+        match self.tried.wait_for(|tried| tried.version >= self.version).await {
+            Ok(tried) => tried.failure.clone().map_or(Ok(()), Err),
+            Err(_) => Err("the fleet ended before its membership was written".into()),
         }
     }
 }
@@ -64,7 +72,7 @@ impl Written {
 async fn write(
     memory: Arc<Memory>,
     mut pages: watch::Receiver<Page>,
-    tries: watch::Sender<u64>,
+    tries: watch::Sender<Tried>,
     complain: impl Fn(String) + Send + 'static,
 ) {
     while pages.changed().await.is_ok() {
@@ -72,13 +80,14 @@ async fn write(
             let Page { version, members } = pages.borrow_and_update().clone();
             let store = memory.clone();
             let stored = tokio::task::spawn_blocking(move || store.store(&members)).await;
-            tries.send_replace(version);
-            let error = match stored {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => super::runtime::words(&error),
-                Err(error) => error.to_string(),
+            let failure = match stored {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(super::runtime::words(&error)),
+                Err(error) => Some(error.to_string()),
             };
-            complain(error);
+            tries.send_replace(Tried { version, failure: failure.clone() });
+            let Some(failure) = failure else { break };
+            complain(failure);
             if tokio::time::timeout(RETRY, pages.changed()).await.is_ok_and(|ended| ended.is_err()) {
                 return;
             }

@@ -9,17 +9,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use slipring_hashing::PlacementError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::backoff::BackoffPolicy;
 use super::core::{Answer, Command, Core, Event, Settings, Ticket};
 use super::events::{Events, News};
-use super::handle::{ChangeError, ChangeReply, Fleet, Message};
+use super::handle::{ChangeError, ChangeReply, Changed, Fleet, Message};
 use super::heartbeat::probe;
-use super::memory::{Memory, MemoryError, Recollection, Remembered};
+use super::memory::{Memory, MemoryError};
+use super::past::{Past, warn};
 use super::request::Change;
-use super::runtime::{Exit, Runtime, RuntimeError, SpawnFailure};
+use super::runtime::{Exit, Owner as NameOwner, Runtime, RuntimeError, SpawnFailure};
 use super::scribe::Scribe;
 use super::state::{Instance, State};
 use crate::config::{Config, FleetConfig};
@@ -29,6 +30,13 @@ use crate::snapshot::{Entry, Shared, Snapshot};
 
 /// Requests and reports waiting for the owner; more make their senders wait.
 const INBOX: usize = 1024;
+
+/// What a runtime may take for a spawn, beside the start timeout: its engine answers within half of this, or not.
+const SPAWN_MARGIN: Duration = Duration::from_secs(60);
+/// What a runtime may take to remove what is left of a spawn that took too long, or of the whole fleet.
+const CLEAN_UP: Duration = Duration::from_secs(20);
+/// What a stop may take, beside its grace.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Why the fleet could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +48,16 @@ pub enum BeginError {
     /// The membership file cannot be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// More members than the ring holds.
+    #[error(
+        "{members} replicas {how}, and the configured ring holds {capacity}: raise ring.slots (or lower ring.virtual_servers, or take another ring.placement), or start with the old configuration and remove {excess} replicas first; nothing was changed", excess = members - capacity
+    )]
+    Full { members: usize, how: &'static str, capacity: usize },
+    /// A first member's name is somebody else's.
+    #[error(
+        "the first replicas are called Server-1, Server-2 and so on, and '{name}' is the name of a container that is not this balancer's ({owner}): {advice}start with fleet.replicas = 0 and add replicas under other names", advice = owner.advice()
+    )]
+    FirstName { name: String, owner: NameOwner },
     /// The ring cannot hold the members.
     #[error("the ring cannot hold the members")]
     Placement(#[from] PlacementError),
@@ -52,6 +70,7 @@ pub enum BeginError {
 /// When replicas cannot be started at all, or the membership cannot be read.
 pub async fn begin<R: Runtime>(
     config: &Config,
+    past: Past,
     runtime: R,
     exits: mpsc::Receiver<Exit>,
     metrics: Arc<Metrics>,
@@ -61,33 +80,9 @@ pub async fn begin<R: Runtime>(
     let unix_ms = unix_ms();
     let events = Events::starting_at(unix_ms);
     let started = Instant::now();
-    let memory =
-        config.state.clone().map(|path| Memory::open(path, &config.placement, room(config))).transpose()?;
     let found = runtime.list().await?;
-    let remembered = match &memory {
-        Some(memory) => recall(memory, &events, unix_ms)?,
-        None => None,
-    };
-    let adopted = || -> Vec<Remembered> {
-        let mut members: Vec<Remembered> = Vec::new();
-        for instance in found.iter().map(|found| &found.instance) {
-            if !members.iter().any(|member| member.id == instance.id || member.name == instance.name) {
-                members.push(Remembered { id: instance.id, name: instance.name.clone(), claims: Vec::new() });
-            }
-        }
-        members.sort_by_key(|member| member.id);
-        members
-    };
-    let remembered = remembered.or_else(|| Some(adopted()).filter(|adopted| !adopted.is_empty()));
-    let remembered = match remembered {
-        Some(remembered) => remembered,
-        None => {
-            // A first start fails whole; later ones serve with whom they can, and heal the others.
-            let first = first_members(config.fleet.replicas);
-            runtime.vet(&first.iter().map(|member| member.name.clone()).collect::<Vec<_>>()).await?;
-            first
-        }
-    };
+    let (remembered, memory) =
+        past.members(config, &runtime, &found, |why| warn(&events, unix_ms, why)).await?;
 
     let settings = settings(&config.fleet, unix_ms);
     let mut core = Core::new(settings, config.placement.build(&[])?);
@@ -110,6 +105,7 @@ pub async fn begin<R: Runtime>(
         settled: settled_sender,
         upstreams: HashMap::new(),
         waiting: HashMap::new(),
+        listing: Arc::new(Semaphore::new(1)),
         next_ticket: 1,
         started,
         unix_ms,
@@ -120,42 +116,15 @@ pub async fn begin<R: Runtime>(
     Ok((Fleet { inbox: sender, snapshot, events, settled }, own_addresses))
 }
 
-fn room(config: &Config) -> usize {
-    config.placement.capacity().min(config.fleet.max_replicas)
-}
-
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-fn recall(memory: &Memory, events: &Events, unix_ms: u64) -> Result<Option<Vec<Remembered>>, MemoryError> {
-    match memory.recall()? {
-        Recollection::Nothing => Ok(None),
-        Recollection::Members(members) => Ok(Some(members)),
-        Recollection::Corrupt { why, aside } => {
-            let aside = aside
-                .map_or("it could not be moved".into(), |aside| format!("it is now {}", aside.display()));
-            let why = format!("the membership file is corrupt ({why}) and is not obeyed; {aside}");
-            tracing::warn!("{why}");
-            events.publish(unix_ms, News::Warning { why });
-            Ok(None)
-        }
-    }
-}
-
-/// `Server-1`, `Server-2`, … with the identities 0, 1, …
-fn first_members(count: usize) -> Vec<Remembered> {
-    let member = |id: u16| {
-        let id = slipring_hashing::ReplicaId(id);
-        Remembered { id, name: format!("Server-{}", id.number()), claims: Vec::new() }
-    };
-    (0..u16::MAX).take(count).map(member).collect()
 }
 
 fn settings(fleet: &FleetConfig, unix_ms: u64) -> Settings {
     Settings {
         failures: fleet.failures,
         heartbeat_interval: fleet.heartbeat_interval,
+        heartbeat_timeout: fleet.heartbeat_timeout,
         start_timeout: fleet.start_timeout,
         stop_timeout: fleet.stop_timeout,
         task_batch: fleet.task_batch,
@@ -181,6 +150,7 @@ struct Owner<R> {
     /// Of members and of those that drain, by incarnation.
     upstreams: HashMap<u64, Arc<Upstream>>,
     waiting: HashMap<Ticket, ChangeReply>,
+    listing: Arc<Semaphore>,
     next_ticket: Ticket,
     started: Instant,
     unix_ms: u64,
@@ -192,7 +162,8 @@ impl<R: Runtime> Owner<R> {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut exits: mpsc::Receiver<Exit>) {
         let mut reconcile = interval(self.config.reconcile_interval);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut done: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut done: Vec<oneshot::Sender<Vec<String>>> = Vec::new();
+        let mut end: Option<Instant> = None;
         loop {
             let now = self.started.elapsed();
             let deadline = self.core.next_deadline(now).map(|at| self.started + at);
@@ -202,9 +173,16 @@ impl<R: Runtime> Owner<R> {
                     None => std::future::pending().await,
                 }
             };
+            let patience = async {
+                match end {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(Message::Shutdown(reply)) => {
+                        end = end.or(Some(Instant::now() + self.end_within()));
                         done.push(reply);
                         self.handle(Event::Shutdown);
                     }
@@ -213,14 +191,33 @@ impl<R: Runtime> Owner<R> {
                 },
                 Some(Exit { instance, why }) = exits.recv() => self.handle(Event::Exited { instance, why }),
                 () = tick => self.handle(Event::Tick),
+                () = patience => {}
                 _ = reconcile.tick() => self.reconcile(),
             }
-            if !done.is_empty() && self.core.is_empty() {
-                self.runtime.clean_up().await;
-                for reply in done {
-                    reply.send(()).unwrap_or_else(|()| tracing::debug!("nobody waited for the fleet's end"));
-                }
-                return;
+            if !done.is_empty() && (self.core.is_empty() || end.is_some_and(|end| Instant::now() >= end)) {
+                return self.end(done).await;
+            }
+        }
+    }
+
+    /// How long everything may take to end: a drain, and then stops in their batches, one of them a second time.
+    fn end_within(&self) -> Duration {
+        let batches = self.core.views().len().div_ceil(self.config.task_batch) + 1;
+        let stop = self.config.stop_timeout + STOP_MARGIN;
+        self.config.stop_timeout + stop * u32::try_from(batches).unwrap_or(u32::MAX)
+    }
+
+    async fn end(self, done: Vec<oneshot::Sender<Vec<String>>>) {
+        let left = self.core.left();
+        if !left.is_empty() {
+            tracing::error!(?left, "these could not be stopped");
+        }
+        if tokio::time::timeout(CLEAN_UP, self.runtime.clean_up()).await.is_err() {
+            tracing::warn!("what the start had prepared could not be removed in time");
+        }
+        for reply in done {
+            if reply.send(left.clone()).is_err() {
+                tracing::debug!("nobody waited for the fleet's end");
             }
         }
     }
@@ -321,10 +318,24 @@ impl<R: Runtime> Owner<R> {
 
     fn spawn(&self, instance: Instance) {
         let runtime = self.runtime.clone();
+        let within = self.config.start_timeout + SPAWN_MARGIN;
         self.later(async move {
-            let event = match runtime.spawn(&instance).await {
-                Ok(running) => Event::Spawned { instance, running },
-                Err(error) => Event::SpawnFailed { instance, failure: error.into() },
+            let event = match tokio::time::timeout(within, runtime.spawn(&instance)).await {
+                Ok(Ok(running)) => Event::Spawned { instance, running },
+                Ok(Err(error)) => Event::SpawnFailed { instance, failure: error.into() },
+                Err(_) => {
+                    let left = tokio::time::timeout(CLEAN_UP, runtime.stop(&instance, Duration::ZERO)).await;
+                    if !matches!(left, Ok(Ok(()))) {
+                        tracing::warn!(
+                            name = instance.name,
+                            ?left,
+                            "reconciliation removes what is left of it"
+                        );
+                    }
+                    let what = format!("{} was not started within {within:?}", instance.name);
+                    let advice = "see whether the machine or its Docker engine is overloaded";
+                    Event::SpawnFailed { instance, failure: SpawnFailure::new(&what, advice) }
+                }
             };
             Message::Event(event)
         });
@@ -357,9 +368,12 @@ impl<R: Runtime> Owner<R> {
         });
     }
 
+    /// One listing at a time: an engine that is slow to answer is not asked ever more often.
     fn reconcile(&self) {
+        let Ok(alone) = self.listing.clone().try_acquire_owned() else { return };
         let (runtime, asked) = (self.runtime.clone(), self.started.elapsed());
         self.later(async move {
+            let _alone = alone;
             match runtime.list().await {
                 Ok(found) => Message::Event(Event::Observed { asked, found }),
                 Err(error) => {
@@ -422,13 +436,17 @@ impl<R: Runtime> Owner<R> {
         }
     }
 
-    /// Answers a caller when the change is on disk.
+    /// Answers a caller when the change is on disk, or cannot be written, which the answer then says.
     fn answer_when_written(&self, reply: ChangeReply, result: Result<Vec<String>, ChangeError>) {
-        let Some(scribe) = &self.scribe else { return answer(reply, result) };
+        let mut changed = match result {
+            Ok(members) => Changed { members, unwritten: None },
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let Some(scribe) = &self.scribe else { return answer(reply, Ok(changed)) };
         let written = scribe.written();
         tokio::spawn(async move {
-            written.wait().await;
-            answer(reply, result);
+            changed.unwritten = written.wait().await.err();
+            answer(reply, Ok(changed));
         });
     }
 }
@@ -440,8 +458,11 @@ fn scribe(memory: Memory, events: Events) -> Scribe {
     })
 }
 
-fn answer(reply: ChangeReply, result: Result<Vec<String>, ChangeError>) {
+fn answer(reply: ChangeReply, result: Result<Changed, ChangeError>) {
     if reply.send(result).is_err() {
         tracing::debug!("the caller of a change was gone before its answer");
     }
 }
+
+#[cfg(test)]
+mod tests;

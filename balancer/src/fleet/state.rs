@@ -21,7 +21,7 @@ pub enum State {
     Respawning,
     /// Out of the ring; requests in flight finish.
     Draining,
-    /// Gone.
+    /// No request is on it any more; the runtime is ending it, and then it is not shown at all.
     Stopped,
 }
 

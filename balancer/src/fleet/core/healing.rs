@@ -16,10 +16,6 @@ impl Core {
         members + self.leaving.values().filter(|leaving| leaving.awaits_spawn()).count()
     }
 
-    pub(super) fn probing(&self) -> usize {
-        self.members.values().filter(|member| member.probing).count()
-    }
-
     /// Those who wait longest come first; a namesake on its way out holds a name until it is gone.
     pub(super) fn issue_spawns(&mut self, now: Duration) {
         let mut due: Vec<_> = self
@@ -51,17 +47,21 @@ impl Core {
             .map(|m| (m.probe_at, m.instance.id))
             .collect();
         due.sort_unstable();
-        let places = self.settings.request_batch.saturating_sub(self.probing());
+        let places = self.settings.request_batch.saturating_sub(self.asking.len());
         for (_, id) in due.into_iter().take(places) {
             let Some(member) = self.members.get_mut(&id) else { continue };
             let Some(running) = member.running.clone() else { continue };
             member.probing = true;
-            let pause = match member.phase {
-                Phase::Starting { .. } => STARTING_PROBE.min(self.settings.heartbeat_interval),
-                _ => self.settings.heartbeat_interval,
+            member.asked_at = now;
+            let interval = self.settings.heartbeat_interval;
+            member.probe_at = match member.phase {
+                Phase::Starting { .. } => now + STARTING_PROBE.min(interval),
+                // From when this one was due, so that what begins late does not push back all that follow.
+                _ => (member.probe_at + interval).max(now + interval / 2),
             };
-            member.probe_at = now + pause;
-            self.out.push(Command::Probe { instance: member.instance.clone(), running });
+            let instance = member.instance.clone();
+            self.asking.push(instance.clone());
+            self.out.push(Command::Probe { instance, running });
         }
     }
 
@@ -122,7 +122,10 @@ impl Core {
     }
 
     pub(super) fn beat(&mut self, instance: &Instance, beat: Beat, now: Duration) {
-        let limit = self.settings.failures;
+        let (limit, timeout) = (self.settings.failures, self.settings.heartbeat_timeout);
+        if let Some(at) = self.asking.iter().position(|asked| asked == instance) {
+            self.asking.swap_remove(at);
+        }
         let Some(member) = self.current(instance) else { return };
         member.probing = false;
         if !member.is_up() {
@@ -136,6 +139,9 @@ impl Core {
             Beat::Missed(why) => why,
         };
         member.missed += 1;
+        // Not an interval later: a silence is detected within interval + failures × timeout, which is as much
+        // earlier than interval × failures + timeout as the timeout is shorter than the interval.
+        member.probe_at = member.asked_at + timeout;
         let missed = member.missed;
         if missed >= limit {
             return self.flatline(instance.id, &format!("{missed} heartbeats missed in a row: {why}"), now);

@@ -6,8 +6,11 @@ use slipring_hashing::ReplicaId;
 
 use super::super::state::ReplicaView;
 use super::member::Phase;
-use super::{Command, Core, Instance, News, Running, State};
+use super::{Command, Core, Found, Instance, News, Running, State};
 use std::sync::Arc;
+
+/// At shutdown, before a stop that failed is tried again.
+const STOP_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -25,6 +28,7 @@ pub(super) struct Leaving {
     pub(super) instance: Instance,
     running: Option<Running>,
     stage: Stage,
+    last_error: Option<String>,
 }
 
 impl Leaving {
@@ -36,14 +40,14 @@ impl Leaving {
         ReplicaView {
             name: self.instance.name.clone(),
             id: self.instance.id,
-            state: State::Draining,
+            state: if self.stage == Stage::Stopping { State::Stopped } else { State::Draining },
             incarnation: self.instance.incarnation,
             address: self.running.as_ref().map(|running| running.address),
             handle: self.running.as_ref().map(|running| running.handle.clone()),
             restarts: 0,
             missed_heartbeats: 0,
             respawn_at_unix_ms: None,
-            last_error: None,
+            last_error: self.last_error.clone(),
         }
     }
 }
@@ -92,7 +96,8 @@ impl Core {
             self.tell(News::Draining { replica: instance.name.clone() });
             self.out.push(Command::Drain { instance: instance.clone(), within: self.settings.stop_timeout });
         }
-        self.leaving.insert(instance.incarnation, Leaving { instance, running: member.running, stage });
+        let leaving = Leaving { instance, running: member.running, stage, last_error: member.last_error };
+        self.leaving.insert(leaving.instance.incarnation, leaving);
     }
 
     pub(super) fn drained(&mut self, instance: &Instance) {
@@ -120,6 +125,7 @@ impl Core {
             leaving.stage = Stage::Stopping;
             self.out.push(Command::Abandon(instance.clone()));
             self.stops.push_back((instance.clone(), grace));
+            self.publish();
         }
     }
 
@@ -163,10 +169,6 @@ impl Core {
 
     pub(super) fn stopped(&mut self, instance: &Instance, now: Duration) {
         self.ended.push((instance.clone(), now));
-        self.stop_is_over(instance, now);
-    }
-
-    fn stop_is_over(&mut self, instance: &Instance, now: Duration) {
         let Some(at) = self.stopping.iter().position(|(stopping, _)| stopping == instance) else { return };
         self.stopping.swap_remove(at);
         if self.current(instance).is_some() {
@@ -176,11 +178,48 @@ impl Core {
         }
     }
 
-    /// What could not be stopped is nobody's from now on: reconciliation finds it and tries again.
+    /// What could not be stopped is tried again when a listing shows it, and at the end of the fleet until somebody
+    /// loses patience. A member does not wait for it with its next life.
     pub(super) fn stop_failed(&mut self, instance: &Instance, why: String, now: Duration) {
-        if self.stopping.iter().any(|(stopping, _)| stopping == instance) {
-            self.tell(News::StopFailed { replica: instance.name.clone(), why });
-            self.stop_is_over(instance, now);
+        let Some(at) = self.stopping.iter().position(|(stopping, _)| stopping == instance) else { return };
+        self.stopping.swap_remove(at);
+        self.unstopped.push((instance.clone(), now));
+        if let Some(leaving) = self.leaving_life(instance) {
+            leaving.last_error = Some(why.clone());
         }
+        self.tell(News::StopFailed { replica: instance.name.clone(), why });
+        self.publish();
+        if self.current(instance).is_some() {
+            self.corpse_gone(instance.id, now);
+        }
+    }
+
+    /// What a listing, asked for at `asked`, says of the stops that failed.
+    pub(super) fn stop_again_if_seen(&mut self, asked: Duration, found: &[Found]) {
+        for (instance, since) in std::mem::take(&mut self.unstopped) {
+            if found.iter().any(|f| f.instance == instance) {
+                self.stops.push_back((instance, Duration::ZERO));
+            } else if since < asked {
+                self.leaving_is_gone(&instance);
+            } else {
+                self.unstopped.push((instance, since));
+            }
+        }
+    }
+
+    pub(super) fn stop_again_at_the_end(&mut self, now: Duration) {
+        for (instance, since) in std::mem::take(&mut self.unstopped) {
+            if self.shutting_down && since + STOP_PAUSE <= now {
+                self.stops.push_back((instance, Duration::ZERO));
+            } else {
+                self.unstopped.push((instance, since));
+            }
+        }
+    }
+
+    /// When stops that failed are tried again without a listing.
+    pub(super) fn stops_again(&self) -> impl Iterator<Item = Duration> {
+        let unstopped = self.unstopped.iter().filter(|_| self.shutting_down);
+        unstopped.map(|(_, since)| *since + STOP_PAUSE)
     }
 }

@@ -46,7 +46,14 @@ impl Core {
         found: Vec<Found>,
         now: Duration,
     ) -> Result<Vec<Command>, PlacementError> {
-        self.table = Arc::new(place(&self.table, remembered)?);
+        let (table, misfit) = place(&self.table, remembered)?;
+        self.table = Arc::new(table);
+        if let Some(misfit) = misfit {
+            let why = format!(
+                "the remembered slots do not fit the ring ({misfit}): members were placed anew, and keys have moved"
+            );
+            self.tell(News::Warning { why });
+        }
         self.next_incarnation = found.iter().map(|f| f.instance.incarnation).max().map_or(1, |last| last + 1);
         for Remembered { id, name, .. } in remembered {
             let id = *id;
@@ -167,12 +174,17 @@ impl Core {
     }
 }
 
-/// The ring of the remembered members: with their slots if these are still good, else placed anew.
-fn place(empty: &Table, remembered: &[Remembered]) -> Result<Table, PlacementError> {
+/// The ring of the remembered members: with their slots if these are still good, else placed anew; and then what
+/// was wrong with the slots, if there were any.
+fn place(
+    empty: &Table,
+    remembered: &[Remembered],
+) -> Result<(Table, Option<PlacementError>), PlacementError> {
     let placement = empty.placement();
     let with_claims: Vec<_> = remembered.iter().map(|r| (ring_member(r.id), r.claims.clone())).collect();
-    placement.restore(&with_claims).or_else(|_| {
+    placement.restore(&with_claims).map(|table| (table, None)).or_else(|misfit| {
         let members: Vec<_> = remembered.iter().map(|r| ring_member(r.id)).collect();
-        placement.build(&members)
+        let remembered = remembered.iter().any(|r| !r.claims.is_empty());
+        Ok((placement.build(&members)?, remembered.then_some(misfit)))
     })
 }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub failures: u32,
     /// From the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
+    /// What one heartbeat may take, and from one to the next of a replica that missed its last.
+    pub heartbeat_timeout: Duration,
     /// From launch to the first good heartbeat.
     pub start_timeout: Duration,
     /// Of a drain, and again from the polite signal to the kill.
@@ -148,6 +150,10 @@ pub struct Core {
     ended: Vec<(Instance, Duration)>,
     /// Stops under way, and whether each is a polite one.
     stopping: Vec<(Instance, bool)>,
+    /// What could not be stopped, and since when.
+    unstopped: Vec<(Instance, Duration)>,
+    /// Heartbeats under way, also of lives that are over: each ends with a `Beat`.
+    asking: Vec<Instance>,
     next_incarnation: u64,
     shutting_down: bool,
     out: Vec<Command>,
@@ -166,6 +172,8 @@ impl Core {
             additions: Vec::new(),
             stops: VecDeque::new(),
             stopping: Vec::new(),
+            unstopped: Vec::new(),
+            asking: Vec::new(),
             ended: Vec::new(),
             next_incarnation: 1,
             shutting_down: false,
@@ -200,6 +208,7 @@ impl Core {
     fn pump(&mut self, now: Duration) {
         self.give_up_starts(now);
         self.answer_additions(now);
+        self.stop_again_at_the_end(now);
         self.issue_stops();
         self.issue_spawns(now);
         self.issue_probes(now);
@@ -208,7 +217,8 @@ impl Core {
     /// When to send the next [`Event::Tick`], if nothing else happens before.
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
         let members = self.members.values().flat_map(Member::deadlines);
-        members.chain(self.additions.iter().map(|addition| addition.deadline)).filter(|&at| at > now).min()
+        let additions = self.additions.iter().map(|addition| addition.deadline);
+        members.chain(additions).chain(self.stops_again()).filter(|&at| at > now).min()
     }
 
     /// The names that an `/add` would use, or why it is refused. Changes nothing but the dice.
@@ -287,6 +297,17 @@ impl Core {
             && self.leaving.is_empty()
             && self.stops.is_empty()
             && self.stopping.is_empty()
+            && self.unstopped.is_empty()
+    }
+
+    /// After [`Event::Shutdown`]: the names of what is left.
+    pub fn left(&self) -> Vec<String> {
+        let leaving = self.leaving.values().map(|leaving| &leaving.instance);
+        let queued = self.stops.iter().map(|(instance, _)| instance);
+        let stopping = self.stopping.iter().map(|(instance, _)| instance);
+        let unstopped = self.unstopped.iter().map(|(instance, _)| instance);
+        let all = leaving.chain(queued).chain(stopping).chain(unstopped);
+        all.map(|instance| instance.name.clone()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn incarnate(&mut self, id: ReplicaId, name: String) -> Instance {
@@ -340,7 +361,7 @@ impl Core {
         for polite in [false, true] {
             assert!(self.stopping(polite) <= self.settings.task_batch, "stops keep to their batch");
         }
-        assert!(self.probing() <= self.settings.request_batch, "heartbeats keep to their batch");
+        assert!(self.asking.len() <= self.settings.request_batch, "heartbeats keep to their batch");
         for member in self.members.values() {
             member.check_invariants();
             let draining = self.leaving.values().any(|l| l.instance.name == member.instance.name);

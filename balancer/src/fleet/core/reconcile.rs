@@ -2,25 +2,31 @@
 
 use std::time::Duration;
 
-use super::{Core, Found, Instance, News};
+use super::{Core, Found, News};
 
 impl Core {
     /// Compares what ran at time `asked` with what should.
     pub(super) fn observed(&mut self, asked: Duration, found: Vec<Found>, now: Duration) {
-        let runs = |instance: &Instance| found.iter().any(|f| f.instance == *instance && f.running.is_some());
-        let vanished: Vec<_> = self
-            .members
-            .values()
-            .filter(|m| m.is_up() && m.launched < asked && !runs(&m.instance))
-            .map(|m| m.instance.id)
-            .collect();
-        for id in vanished {
-            self.flatline(id, "it is no longer there", now);
+        let mut lost = Vec::new();
+        for member in self.members.values().filter(|m| m.is_up() && m.launched < asked) {
+            let seen = found.iter().find(|f| f.instance == member.instance).and_then(|f| f.running.as_ref());
+            match seen {
+                None => lost.push((member.instance.id, "it is no longer there")),
+                // Its old address may be anybody's by now.
+                Some(_) if seen != member.running.as_ref() => {
+                    lost.push((member.instance.id, "it is no longer where it was"));
+                }
+                Some(_) => {}
+            }
+        }
+        for (id, why) in lost {
+            self.flatline(id, why, now);
         }
         // What ended while the runtime was listing may stand in the list, and is nobody's orphan.
         self.ended.retain(|(_, at)| *at >= asked);
-        let found =
-            found.into_iter().filter(|f| !self.ended.iter().any(|(ended, _)| *ended == f.instance)).collect();
+        let left = |f: &Found| !self.ended.iter().any(|(ended, _)| *ended == f.instance);
+        let found: Vec<_> = found.into_iter().filter(left).collect();
+        self.stop_again_if_seen(asked, &found);
         self.remove_orphans(found);
     }
 

@@ -12,6 +12,21 @@ pub(super) fn is_container() -> bool {
     Path::new("/.dockerenv").exists()
 }
 
+/// The id of the container that this process runs in, which the engine has in the paths of what it mounts.
+pub(super) fn mounted_container() -> Option<String> {
+    container_id(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// From lines like `… /var/lib/docker/containers/<id>/hostname /etc/hostname …`.
+fn container_id(mounts: &str) -> Option<String> {
+    let own = mounts.lines().filter(|line| line.split_whitespace().nth(4) == Some("/etc/hostname"));
+    let id = |line: &str| {
+        let id = line.split_whitespace().nth(3)?.rsplit('/').nth(1)?;
+        (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+    };
+    own.filter_map(id).next()
+}
+
 /// The gateways of this container's bridge networks, as its routing table has them; none when this is no container.
 pub(super) fn default_gateways() -> Vec<IpAddr> {
     if !is_container() {
@@ -48,6 +63,19 @@ fn gateways(table: &str) -> Vec<(String, IpAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_engines_mounts_tell_the_containers_id() {
+        let id = "0123456789abcdef".repeat(4);
+        let line =
+            |path: &str, at: &str| format!("717 706 8:1 {path} {at} rw,relatime - ext4 /dev/sda1 rw\n");
+        let own = line(&format!("/var/lib/docker/containers/{id}/hostname"), "/etc/hostname");
+        let other = line(&format!("/var/lib/docker/containers/{}/hostname", "f".repeat(64)), "/mnt/hostname");
+        assert_eq!(container_id(&format!("{other}{own}")), Some(id));
+        for stranger in [other, line("/etc/hostname", "/etc/hostname"), "nonsense\n\n".into()] {
+            assert_eq!(container_id(&stranger), None, "{stranger}");
+        }
+    }
 
     #[test]
     fn the_kernels_routing_table_is_read() {

@@ -12,30 +12,38 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage,
-    HostConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum,
+    EndpointSettings, EventMessage, HostConfig, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkingConfig,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    WaitContainerOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use slipring_hashing::ReplicaId;
+use tokio::sync::Mutex;
 
 use super::super::state::{Handle, Instance, Running};
-use super::container::{default_gateways, is_container};
+use super::container::{default_gateways, is_container, mounted_container};
 use super::docker_image::{ensure_own, own_image};
-use super::{Exit, Exits, Found, Runtime, RuntimeError};
+use super::{Exit, Exits, Found, Owner, Runtime, RuntimeError};
 use crate::config::DockerConfig;
 
 const FLEET: &str = "slipring.fleet";
 const NAME: &str = "slipring.replica";
 const ID: &str = "slipring.id";
 const INCARNATION: &str = "slipring.incarnation";
+/// An end that was wanted, and a kill: a log would say nothing of their reason.
+const SILENT_CODES: [&str; 3] = ["0", "137", "143"];
 
 /// How long the engine may think about one call, in seconds.
 const ENGINE_TIMEOUT: u64 = 30;
+/// How long an end may go untold for the sake of its reason.
+const LOGS_TIMEOUT: Duration = Duration::from_millis(500);
+/// The most of a container's log that is told, in characters.
+const LAST_WORDS: usize = 400;
 /// Before the event stream is opened again.
 const EVENTS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -64,19 +72,23 @@ async fn connect(socket: &Path) -> Result<Docker, RuntimeError> {
 pub struct DockerRuntime {
     docker: Docker,
     config: DockerConfig,
+    /// The label of everything that is ours.
+    fleet: String,
     image: String,
+    /// Image and network are made by one at a time; the others find them there.
+    making: Mutex<()>,
 }
 
 impl DockerRuntime {
-    /// Connects, and reports ends of containers from then on.
+    /// Connects, and reports ends of containers with the label `fleet` from then on.
     ///
     /// # Errors
     /// When no engine answers.
-    pub async fn connect(config: DockerConfig, exits: Exits) -> Result<Self, RuntimeError> {
+    pub async fn connect(config: DockerConfig, fleet: String, exits: Exits) -> Result<Self, RuntimeError> {
         let docker = connect(&config.socket).await?;
-        tokio::spawn(report_ends(docker.clone(), config.fleet.clone(), exits));
+        tokio::spawn(report_ends(docker.clone(), fleet.clone(), exits));
         let image = config.image.clone().unwrap_or_else(own_image);
-        Ok(Self { docker, config, image })
+        Ok(Self { docker, config, fleet, image, making: Mutex::new(()) })
     }
 
     /// Whether an engine answers at the configured socket.
@@ -89,6 +101,7 @@ impl DockerRuntime {
     }
 
     async fn ensure_network(&self) -> Result<(), RuntimeError> {
+        let _one = self.making.lock().await;
         let network = &self.config.network;
         match self.docker.inspect_network(network, None::<InspectNetworkOptions>).await {
             Ok(_) => return Ok(()),
@@ -97,7 +110,7 @@ impl DockerRuntime {
         }
         let request = NetworkCreateRequest {
             name: network.clone(),
-            labels: Some([(FLEET.to_owned(), self.config.fleet.clone())].into()),
+            labels: Some([(FLEET.to_owned(), self.fleet.clone())].into()),
             ..NetworkCreateRequest::default()
         };
         match self.docker.create_network(request).await {
@@ -112,29 +125,43 @@ impl DockerRuntime {
         if !is_container() {
             return;
         }
-        let container = own_container();
         let network = &self.config.network;
+        let Some(container) = self.own_container().await.and_then(|own| own.id) else {
+            return tracing::info!(
+                network,
+                "this seems to be a container, but none that the engine knows; if it is one, start it without --hostname"
+            );
+        };
         let request = NetworkConnectRequest { container: container.clone(), endpoint_config: None };
         match self.docker.connect_network(network, request).await {
             Ok(()) => tracing::info!(network, "the balancer's container joined the network"),
             Err(error) if error.to_string().contains("already exists in network") => {}
-            Err(error) if status(&error) == Some(404) => tracing::info!(
-                container,
-                network,
-                "this seems to be a container, but none that the engine knows; if it is one, start it without --hostname"
-            ),
             Err(error) => tracing::warn!(
                 %error, container, network,
-                "the balancer's container could not join the replicas' network: start it with --network, and without --hostname"
+                "the balancer's container could not join the replicas' network: start it with --network"
             ),
         }
+    }
+
+    /// The container that this process runs in, if it is one of this engine's. The hostname is anybody's to choose,
+    /// and names of other containers are what people choose: it counts only as the beginning of an id.
+    async fn own_container(&self) -> Option<ContainerInspectResponse> {
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        for candidate in mounted_container().into_iter().chain([hostname]) {
+            match self.docker.inspect_container(&candidate, None::<InspectContainerOptions>).await {
+                Ok(found) if is_id(found.id.as_deref(), &candidate) => return Some(found),
+                Ok(_) => tracing::info!(candidate, "a container has this one's hostname as its name"),
+                Err(error) => tracing::debug!(%error, candidate, "not a container of this engine"),
+            }
+        }
+        None
     }
 
     fn body(&self, instance: &Instance) -> ContainerCreateBody {
         let endpoint =
             EndpointSettings { aliases: Some(vec![instance.name.clone()]), ..EndpointSettings::default() };
         let labels = [
-            (FLEET, self.config.fleet.clone()),
+            (FLEET, self.fleet.clone()),
             (NAME, instance.name.clone()),
             (ID, instance.id.number().to_string()),
             (INCARNATION, instance.incarnation.to_string()),
@@ -201,6 +228,7 @@ impl DockerRuntime {
     }
 
     async fn ensure_image(&self) -> Result<(), RuntimeError> {
+        let _one = self.making.lock().await;
         if self.config.image.is_none() {
             return ensure_own(&self.docker, &self.image).await;
         }
@@ -213,24 +241,36 @@ impl DockerRuntime {
         }
     }
 
-    /// Whose a name is: `None` nobody's, `Some(true)` ours.
-    async fn is_ours(&self, name: &str) -> Result<Option<bool>, RuntimeError> {
+    /// The container of this name; the engine itself would also take the beginning of an id for one.
+    async fn named(&self, name: &str) -> Result<Option<Named>, RuntimeError> {
         match self.docker.inspect_container(name, None::<InspectContainerOptions>).await {
-            Ok(found) => {
-                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-                Ok(Some(labels.get(FLEET) == Some(&self.config.fleet)))
+            Ok(found) if found.name.as_deref().and_then(|path| path.strip_prefix('/')) == Some(name) => {
+                let config = found.config.unwrap_or_default();
+                let fleet = config.labels.and_then(|mut labels| labels.remove(FLEET));
+                let owner = Owner { fleet, image: config.image.unwrap_or_default() };
+                let ours = owner.fleet.as_ref() == Some(&self.fleet);
+                Ok(found.id.map(|id| Named { id, ours, owner }))
             }
-            Err(error) if status(&error) == Some(404) => Ok(None),
+            Ok(_) => Ok(None),
+            Err(error) if status(&error) == Some(404) || is_ambiguous(&error) => Ok(None),
             Err(error) => Err(engine(&format!("look at container {name}"), error)),
+        }
+    }
+
+    async fn is_there(&self, id: &str) -> Result<bool, RuntimeError> {
+        match self.docker.inspect_container(id, None::<InspectContainerOptions>).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(engine(&format!("look at container {id}"), error)),
         }
     }
 
     /// A name is taken: a corpse of ours is removed, anybody else's container is left alone.
     async fn clear_name(&self, name: &str) -> Result<(), RuntimeError> {
-        match self.is_ours(name).await? {
+        match self.named(name).await? {
             None => Ok(()),
-            Some(true) => self.remove(name).await,
-            Some(false) => Err(RuntimeError::Foreign { name: name.to_owned() }),
+            Some(Named { ours: true, id, .. }) => self.remove(&id).await,
+            Some(Named { owner, .. }) => Err(RuntimeError::Foreign { name: name.to_owned(), owner }),
         }
     }
 
@@ -247,7 +287,7 @@ impl DockerRuntime {
     /// Somebody else is removing it (`docker rm -f` at the same moment): wait until it is gone.
     async fn await_removal(&self, container: &str) -> Result<(), RuntimeError> {
         for _ in 0..100 {
-            if self.is_ours(container).await?.is_none() {
+            if !self.is_there(container).await? {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -257,7 +297,7 @@ impl DockerRuntime {
     }
 
     async fn ours(&self, more: Option<(&str, u64)>) -> Result<Vec<ContainerSummary>, RuntimeError> {
-        let mut labels = vec![format!("{FLEET}={}", self.config.fleet)];
+        let mut labels = vec![format!("{FLEET}={}", self.fleet)];
         labels.extend(more.map(|(label, value)| format!("{label}={value}")));
         let filters = HashMap::from([("label", labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -292,8 +332,8 @@ impl Runtime for DockerRuntime {
 
     async fn vet(&self, names: &[String]) -> Result<(), RuntimeError> {
         for name in names {
-            if self.is_ours(name).await? == Some(false) {
-                return Err(RuntimeError::Foreign { name: name.clone() });
+            if let Some(Named { ours: false, owner, .. }) = self.named(name).await? {
+                return Err(RuntimeError::Foreign { name: name.clone(), owner });
             }
         }
         Ok(())
@@ -308,11 +348,10 @@ impl Runtime for DockerRuntime {
                 if let Some(address) = endpoint.and_then(|endpoint| address(&endpoint, self.config.port)) {
                     return Ok(Running { address, handle: Handle::Container(short(&container)) });
                 }
+                let last_words = last_words(&self.docker, &container).await;
                 self.remove_leftover(&container).await;
-                Err(RuntimeError::NoAddress {
-                    name: instance.name.clone(),
-                    network: self.config.network.clone(),
-                })
+                let (name, network) = (instance.name.clone(), self.config.network.clone());
+                Err(RuntimeError::NoAddress { name, network, last_words })
             }
             Err(error) => {
                 self.remove_leftover(&container).await;
@@ -350,10 +389,7 @@ impl Runtime for DockerRuntime {
         if !is_container() {
             return addresses;
         }
-        let Ok(own) = self.docker.inspect_container(&own_container(), None::<InspectContainerOptions>).await
-        else {
-            return addresses;
-        };
+        let Some(own) = self.own_container().await else { return addresses };
         let networks = own.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         for (name, endpoint) in networks {
             let network = self.docker.inspect_network(&name, None::<InspectNetworkOptions>).await;
@@ -370,7 +406,7 @@ impl Runtime for DockerRuntime {
         let Ok(found) = self.docker.inspect_network(network, None::<InspectNetworkOptions>).await else {
             return;
         };
-        let ours = found.labels.is_some_and(|labels| labels.get(FLEET) == Some(&self.config.fleet));
+        let ours = found.labels.is_some_and(|labels| labels.get(FLEET) == Some(&self.fleet));
         if ours && let Err(error) = self.docker.remove_network(network).await {
             tracing::info!(%error, network, "the network stays: others use it");
         }
@@ -394,9 +430,34 @@ fn address(endpoint: &EndpointSettings, port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Docker's own name for this container, unless it was started with another hostname.
-fn own_container() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+/// A container that has a name we want.
+struct Named {
+    id: String,
+    ours: bool,
+    owner: Owner,
+}
+
+/// Whether `candidate` is an id, or the 12 characters of it that are a container's hostname by default.
+fn is_id(id: Option<&str>, candidate: &str) -> bool {
+    candidate.len() >= 12 && id.is_some_and(|id| id.starts_with(candidate))
+}
+
+/// What a container printed last, for whoever is told of its end: the container itself is removed.
+async fn last_words(docker: &Docker, container: &str) -> String {
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("10").build();
+    let mut pieces = docker.logs(container, Some(options));
+    let mut words = String::new();
+    let reading = async {
+        while let Some(Ok(piece)) = pieces.next().await {
+            words.push_str(&piece.to_string());
+        }
+    };
+    if tokio::time::timeout(LOGS_TIMEOUT, reading).await.is_err() {
+        tracing::debug!(container, "its log was not there in time");
+    }
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let start = line.char_indices().rev().nth(LAST_WORDS).map_or(0, |(at, _)| at);
+    if line.is_empty() { line } else { format!(", and it said: {}", &line[start..]) }
 }
 
 fn short(id: &str) -> String {
@@ -411,7 +472,11 @@ fn status(error: &EngineError) -> Option<u16> {
 }
 
 pub(super) fn is_disk_full(error: &EngineError) -> bool {
-    error.to_string().contains("no space left on device")
+    says_disk_full(&error.to_string())
+}
+
+pub(super) fn says_disk_full(words: &str) -> bool {
+    words.contains("no space left on device")
 }
 
 fn engine(doing: &str, source: EngineError) -> RuntimeError {
@@ -421,6 +486,11 @@ fn engine(doing: &str, source: EngineError) -> RuntimeError {
     let away = matches!(&source, EngineError::HyperLegacyError { err } if err.is_connect());
     let (doing, source) = (doing.to_owned(), Box::new(source));
     if away { RuntimeError::Away { doing, source } } else { RuntimeError::Engine { doing, source } }
+}
+
+/// The engine's word for an id's beginning that is several containers'.
+fn is_ambiguous(error: &EngineError) -> bool {
+    error.to_string().to_lowercase().contains("multiple ids found with provided prefix")
 }
 
 /// Reports every end of a container of ours, for as long as the fleet listens.
@@ -440,7 +510,7 @@ async fn report_ends(docker: Docker, fleet: String, exits: Exits) {
         let mut events = std::pin::pin!(docker.events(Some(options)));
         while let Some(Ok(event)) = events.next().await {
             since = event.time.map(|seconds| seconds.to_string()).or(since);
-            if let Some(exit) = ended(&event)
+            if let Some(exit) = ended(&docker, &event).await
                 && exits.send(exit).await.is_err()
             {
                 return;
@@ -451,8 +521,14 @@ async fn report_ends(docker: Docker, fleet: String, exits: Exits) {
     }
 }
 
-fn ended(event: &EventMessage) -> Option<Exit> {
-    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
+async fn ended(docker: &Docker, event: &EventMessage) -> Option<Exit> {
+    let actor = event.actor.as_ref()?;
+    let attributes = actor.attributes.as_ref()?;
+    let instance = labelled(attributes)?;
     let code = attributes.get("exitCode").map_or("unknown", String::as_str);
-    Some(Exit { instance: labelled(attributes)?, why: format!("the container ended with exit code {code}") })
+    let words = match &actor.id {
+        Some(container) if !SILENT_CODES.contains(&code) => last_words(docker, container).await,
+        _ => String::new(),
+    };
+    Some(Exit { instance, why: format!("the container ended with exit code {code}{words}") })
 }

@@ -49,7 +49,9 @@ pub(super) async fn ensure_own(docker: &Docker, image: &str) -> Result<(), Runti
         match step {
             Ok(step) => {
                 if let Some(detail) = step.error_detail {
-                    return Err(failed(detail.message.unwrap_or_else(|| "no reason given".into())));
+                    let message = detail.message.unwrap_or_else(|| "no reason given".into());
+                    let full = super::docker::says_disk_full(&message);
+                    return Err(if full { RuntimeError::DiskFull { message } } else { failed(message) });
                 }
             }
             Err(error) if super::docker::is_disk_full(&error) => {

@@ -22,7 +22,7 @@ use super::state::{Instance, Running};
 /// An implementor guarantees that
 /// - after `spawn` succeeded the instance runs, and its end, whatever the cause, is reported once on the channel
 ///   that the runtime was made with (a hint: the fleet also works if it comes late or never);
-/// - after `spawn` failed nothing of it is left;
+/// - after `spawn` failed nothing of it is left. What ends at once may be that, or a success and a reported end;
 /// - after `stop` succeeded nothing of it is left, and its name can be used again. Stopping what is not there is
 ///   a success;
 /// - instances do not outlive the balancer unless `list` of the next balancer finds them.
@@ -110,6 +110,36 @@ pub(crate) fn words(error: &dyn std::error::Error) -> String {
     words
 }
 
+/// Whose a container is that has a name we want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The fleet of another balancer, or of this one under another label.
+    pub fleet: Option<String>,
+    /// What it runs.
+    pub image: String,
+}
+
+impl Owner {
+    /// What may be done if it is an earlier balancer's.
+    pub(crate) fn advice(&self) -> String {
+        let take_over = |fleet| {
+            format!(
+                "if it is left of an earlier balancer, take its fleet over with docker.fleet = \"{fleet}\"; otherwise "
+            )
+        };
+        self.fleet.as_ref().map(take_over).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.fleet {
+            Some(fleet) => write!(f, "its label says slipring.fleet={fleet}"),
+            None => write!(f, "its image is {}", self.image),
+        }
+    }
+}
+
 /// What a runtime could not do, and what the user can.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -127,6 +157,11 @@ pub enum RuntimeError {
         "{name} did not say within {within:?} where it listens: raise fleet.start_timeout, or see its messages"
     )]
     Silent { name: String, within: Duration },
+    /// The configured program is not there.
+    #[error(
+        "process.command: there is no program {program} to start{searched}: install it, or write its path"
+    )]
+    NoProgram { program: String, searched: &'static str },
     /// A signal had no effect.
     #[error(
         "{name} (process {pid}) is still there after SIGKILL: it hangs in the kernel, see /proc/{pid}/stack"
@@ -150,9 +185,9 @@ pub enum RuntimeError {
     Build { image: String, message: String },
     /// Somebody else's container has the name.
     #[error(
-        "the name '{name}' belongs to a container that is not this balancer's: `docker rm -f {name}`, or choose another name"
+        "the name '{name}' belongs to a container that is not this balancer's ({owner}): choose another name, or, if nobody needs it, `docker rm -f {name}`"
     )]
-    Foreign { name: String },
+    Foreign { name: String, owner: Owner },
     /// No space.
     #[error(
         "the Docker engine's disk is full ({message}): free some space, for example with `docker system prune`"
@@ -160,9 +195,9 @@ pub enum RuntimeError {
     DiskFull { message: String },
     /// A container without an address.
     #[error(
-        "container {name} has no address on network {network}: it ended at once (`docker logs {name}`), or the network was changed"
+        "container {name} has no address on network {network}: it ended at once{last_words}, or the network was changed"
     )]
-    NoAddress { name: String, network: String },
+    NoAddress { name: String, network: String, last_words: String },
     /// The engine answered before and does not any more.
     #[error(
         "no Docker engine answers any more at docker.socket, so it could not {doing}: start it again; replicas that run go on serving"

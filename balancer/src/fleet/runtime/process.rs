@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn prepare(&self) -> Result<(), RuntimeError> {
-        Ok(())
+        self.command.first().map_or(Ok(()), |program| find(program))
     }
 
     async fn vet(&self, _names: &[String]) -> Result<(), RuntimeError> {
@@ -180,10 +181,41 @@ impl Runtime for ProcessRuntime {
     }
 }
 
+/// Whether there is such a program, looked for as `exec` will: a path as it is, a name along `PATH`.
+fn find(program: &str) -> Result<(), RuntimeError> {
+    let executable =
+        |path: &Path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let (there, searched) = if program.contains('/') {
+        (executable(Path::new(program)), "")
+    } else {
+        (std::env::split_paths(&path).any(|folder| executable(&folder.join(program))), " on PATH")
+    };
+    if there { Ok(()) } else { Err(RuntimeError::NoProgram { program: program.to_owned(), searched }) }
+}
+
 /// The address on the child's first line; `None` if it says something else or nothing.
 async fn announced(child: &mut Child) -> Option<SocketAddr> {
     let output = child.stdout.take()?;
     let mut line = String::new();
     BufReader::new(output.take(LONGEST_LINE)).read_line(&mut line).await.ok()?;
     line.trim_end().strip_prefix(LISTENING)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_as_it_will_be_started() {
+        for there in ["sh", "/bin/sh"] {
+            assert!(find(there).is_ok(), "{there}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let no_program = file.path().to_str().unwrap();
+        for missing in ["no-such-program", "/nonexistent/program", "/bin", no_program, "./sh"] {
+            let words = find(missing).unwrap_err().to_string();
+            assert!(words.contains("process.command") && words.contains(missing), "{words}");
+        }
+    }
 }

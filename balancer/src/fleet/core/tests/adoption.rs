@@ -2,7 +2,8 @@
 
 use super::script::check;
 use super::{ms, settings};
-use crate::fleet::core::Settings;
+use crate::fleet::core::{Command, Core, News, Remembered, Settings, ring_member};
+use slipring_hashing::{HashPair, Placement, ReplicaId};
 
 #[test]
 fn found_running_is_adopted_found_dead_is_replaced_and_strangers_are_removed() {
@@ -82,6 +83,19 @@ fn what_vanished_is_respawned_and_what_is_nobodys_is_stopped() {
 }
 
 #[test]
+fn what_is_at_another_address_gets_no_request_at_the_old_one() {
+    check(
+        settings(),
+        "begin a b     | remember, spawn a#1, spawn b#2
+         live a b      | ask a#1, ask b#2
+         wait 500      |
+         sees @400 a#1 +b#2 | kill b#2
+         state         | a=live b=flatlined
+         stopped b     | spawn b#3",
+    );
+}
+
+#[test]
 fn a_listing_asked_before_the_launch_kills_nobody() {
     check(
         settings(),
@@ -121,6 +135,39 @@ fn what_could_not_be_stopped_is_tried_again_when_it_is_seen_and_holds_its_name()
          live a        | ask a#5
          views         | a:1=live",
     );
+}
+
+#[test]
+fn what_could_not_be_stopped_is_told_of_when_a_listing_shows_that_it_is_gone() {
+    check(
+        settings(),
+        "begin a       | remember, spawn a#1
+         live a        | ask a#1
+         rm a          | remember, drain a#1
+         drained a     | stop a#1
+         stop-fails a  |
+         views         | a:1=stopped
+         wait 100      |
+         sees @0       |
+         views         | a:1=stopped
+         news          | added a, spawning a, started a, live a, draining a, stop_failed a
+         sees @50      |
+         views         |
+         news          | stopped a",
+    );
+}
+
+#[test]
+fn slots_that_cannot_be_are_dealt_anew_and_that_is_told() {
+    let placement = Placement::contract(HashPair::Given);
+    for (claims, told) in [(vec![], false), (vec![7], true), ((0..9).map(|n| n * 100).collect(), true)] {
+        let mut core = Core::new(settings(), placement.build(&[]).unwrap());
+        let member = Remembered { id: ReplicaId(0), name: "a".into(), claims };
+        let commands = core.begin(&[member], Vec::new(), ms(0)).unwrap();
+        let warned = |command: &Command| matches!(command, Command::Tell(News::Warning { why }) if why.contains("keys have moved"));
+        assert_eq!(commands.iter().any(warned), told);
+        assert_eq!(*core.table().clone(), placement.build(&[ring_member(ReplicaId(0))]).unwrap());
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn late_news_changes_nothing_for_those_who_leave() {
              {LATE}
              spawned a#2   | stop a#2
              {LATE}
-             views         | a:1=draining
+             views         | a:1=stopped
              stopped a#2   |
              empty         | true"
         ),

@@ -54,11 +54,13 @@ fn missed_heartbeats_make_a_replica_suspect_and_then_flatlined() {
          wait 1000     | ask a#1
          good a        |
          state         | a=live
-         wait 1000     | ask a#1
+         wait 500      | ask a#1
          missed a      |
-         wait 1000     | ask a#1
-         missed a      |
-         wait 1000     | ask a#1
+         deadline      | 500
+         wait 500      | ask a#1
+         wait 500      |
+         missed a      | ask a#1
+         wait 500      |
          missed a      | kill a#1
          news          | added a, spawning a, started a, live a, suspect a 1, live a, suspect a 1, suspect a 2, flatlined a",
     );
@@ -158,6 +160,25 @@ fn a_starting_replica_is_asked_often_and_the_first_good_heartbeat_ends_that() {
          wait 20       | ask a#1
          good a        |
          deadline      | 1000",
+    );
+}
+
+#[test]
+fn a_heartbeat_of_a_life_that_is_over_keeps_its_place_in_the_batch_until_it_ends() {
+    check(
+        Settings { request_batch: 1, ..settings() },
+        "begin a b     | remember, spawn a#1, spawn b#2
+         spawned a     | ask a#1
+         spawned b     |
+         exits a       | kill a#1
+         wait 10       |
+         stopped a     | spawn a#3
+         spawned a     |
+         wait 100      |
+         missed a#1    | ask b#2
+         rm b          | remember, drain b#2
+         wait 100      |
+         good b#2      | ask a#3",
     );
 }
 

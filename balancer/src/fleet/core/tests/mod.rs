@@ -29,6 +29,7 @@ fn settings() -> Settings {
     Settings {
         failures: 3,
         heartbeat_interval: ms(1000),
+        heartbeat_timeout: ms(500),
         start_timeout: ms(5000),
         stop_timeout: ms(2000),
         task_batch: 10,

@@ -12,10 +12,14 @@ pub(super) struct Watch {
     settings: Settings,
     /// What may be there although nobody wants it: a stop failed, or a dead balancer had asked for it.
     pub(super) forgiven: HashSet<Instance>,
+    /// What a dead balancer had asked for.
+    pub(super) haunting: HashSet<Instance>,
     /// How often each fault happened.
     pub(super) fired: BTreeMap<&'static str, u64>,
     /// Heartbeats asked for, by incarnation.
     pub(super) probes: BTreeMap<u64, u64>,
+    /// Heartbeats under way.
+    asked: Vec<Instance>,
     pub(super) flatlined: u64,
     pub(super) most_spawning: usize,
     waiting: BTreeSet<Ticket>,
@@ -33,8 +37,10 @@ impl Watch {
         Self {
             settings,
             forgiven: HashSet::new(),
+            haunting: HashSet::new(),
             fired: BTreeMap::new(),
             probes: BTreeMap::new(),
+            asked: Vec::new(),
             flatlined: 0,
             most_spawning: 0,
             waiting: BTreeSet::new(),
@@ -58,6 +64,11 @@ impl Watch {
             }
             Event::Stopped { instance } | Event::StopFailed { instance, .. } => {
                 self.stopping.remove(instance);
+            }
+            Event::Beat { instance, .. } => {
+                if let Some(at) = self.asked.iter().position(|asked| asked == instance) {
+                    self.asked.swap_remove(at);
+                }
             }
             Event::Shutdown => self.shut_down = true,
             _ => {}
@@ -90,7 +101,15 @@ impl Watch {
                 let of_its_kind = self.stopping.values().filter(|kind| **kind == polite).count();
                 assert!(of_its_kind <= batch, "stops of a kind keep to their batch: {:?}", self.stopping);
             }
-            Command::Probe { instance, .. } => *self.probes.entry(instance.incarnation).or_default() += 1,
+            Command::Probe { instance, .. } => {
+                *self.probes.entry(instance.incarnation).or_default() += 1;
+                self.asked.push(instance.clone());
+                assert!(
+                    self.asked.len() <= self.settings.request_batch,
+                    "heartbeats under way keep to their batch: {:?}",
+                    self.asked
+                );
+            }
             Command::Answer { ticket, .. } => {
                 assert!(self.waiting.remove(ticket), "ticket {ticket} is answered once");
             }
@@ -140,6 +159,12 @@ impl Watch {
         self.up.clear();
         self.spawning.clear();
         self.stopping.clear();
+        self.asked.clear();
+    }
+
+    /// Whether a heartbeat of it is under way.
+    pub(super) fn asks(&self, instance: &Instance) -> bool {
+        self.asked.contains(instance)
     }
 
     pub(super) fn unanswered(&self) -> usize {

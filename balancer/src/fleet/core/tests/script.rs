@@ -1,7 +1,7 @@
 //! A little language for tests of the core: each line is `what happens | commands that must come of it`.
 //!
 //! Instances are written `name#incarnation`, or just `name` for the present or latest life; `-name#5` is a dead
-//! one, and `:3` after a name is its number where it cannot be known; a random name is shown as `new`. `Publish`,
+//! one, `+name#5` one that is at another address, and `:3` after a name is its number where it cannot be known; a random name is shown as `new`. `Publish`,
 //! `Abandon` and news are left out of the commands; lines that only look (`news`, `state`, `views`, `ring`, …)
 //! show what there is to see.
 
@@ -203,15 +203,16 @@ fn words_to_event(run: &mut Run, verb: &str, words: &[&str]) -> String {
 
 fn found(word: &str, id: impl Fn(&str) -> ReplicaId) -> Found {
     let (word, incarnation) = word.split_once('#').unwrap();
-    let incarnation = incarnation.parse().unwrap();
+    let incarnation: u64 = incarnation.parse().unwrap();
     let alive = !word.starts_with('-');
-    let word = word.trim_start_matches('-');
+    let place = if word.starts_with('+') { incarnation + 500 } else { incarnation };
+    let word = word.trim_start_matches(['-', '+']);
     let (name, id) = word
         .split_once(':')
         .map_or_else(|| (word, id(word)), |(name, n)| (name, ReplicaId(n.parse::<u16>().unwrap() - 1)));
     Found {
         instance: Instance { id, name: name.into(), incarnation },
-        running: alive.then(|| running(incarnation)),
+        running: alive.then(|| running(place)),
     }
 }
 

@@ -59,6 +59,41 @@ fn shutdown_answers_those_who_wait_and_stops_what_they_asked_for() {
 }
 
 #[test]
+fn a_stop_that_fails_at_the_end_is_tried_again_and_nobody_is_told_that_it_was_done() {
+    check(
+        settings(),
+        "begin a b     | remember, spawn a#1, spawn b#2
+         live a b      | ask a#1, ask b#2
+         exits b       | kill b#2
+         stop-fails b  | spawn b#3
+         live b        | ask b#3
+         news          | added a, added b, spawning a, spawning b, started a, live a, started b, live b, \
+         flatlined b, stop_failed b, respawning b +0, spawning b, started b, live b
+         shutdown      | drain a#1, drain b#3
+         views         | a:1=draining b:2=draining
+         drained a     | stop a#1
+         stop-fails a  |
+         drained b     | stop b#3
+         stopped b#3   |
+         views         | a:1=stopped
+         empty         | false
+         deadline      | 1000
+         wait 1000     | kill b#2, kill a#1
+         stop-fails a  |
+         stopped b#2   |
+         news          | draining a, draining b, stop_failed a, stopped b, stop_failed a
+         wait 999      |
+         wait 1        | kill a#1
+         empty         | false
+         stopped a     |
+         empty         | true
+         news          | stopped a"
+            .replace("\\\n", "")
+            .as_str(),
+    );
+}
+
+#[test]
 fn shutdown_refuses_changes() {
     let mut core = Core::new(settings(), Placement::Rendezvous.build(&[]).unwrap());
     core.begin(&[], Vec::new(), super::ms(0)).unwrap();

@@ -18,7 +18,6 @@ use super::super::{
 use super::ms;
 use super::properties::Watch;
 
-pub(super) const HEARTBEAT_TIMEOUT: Duration = ms(500);
 pub(super) const RECONCILE: Duration = ms(3000);
 /// Events and commands kept for the message of a failure.
 const LOG: usize = 60;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Beat, Event, Found, HEARTBEAT_TIMEOUT, Happening, Instance, Process, Sabotage, SpawnFailure, World,
-};
+use super::{Beat, Event, Found, Happening, Instance, Process, Sabotage, SpawnFailure, World};
 use crate::fleet::core::tests::ms;
 use crate::fleet::core::tests::script::running;
 
@@ -40,6 +38,7 @@ impl World {
         if self.named(&instance.name).is_none() {
             self.fault("haunt", &instance.name);
             self.watch.forgiven.insert(instance.clone());
+            self.watch.haunting.insert(instance.clone());
             let running = running(instance.incarnation);
             let process =
                 Process { instance: instance.clone(), running, alive: true, hung: false, ready: self.now };
@@ -84,7 +83,7 @@ impl World {
                 self.fault("beat is slow", &instance.name);
             }
             let missed = Event::Beat { instance, beat: Beat::Missed("no answer".into()) };
-            return self.plan(asked + HEARTBEAT_TIMEOUT - self.now, Happening::Deliver(missed));
+            return self.plan(asked + self.settings.heartbeat_timeout - self.now, Happening::Deliver(missed));
         }
         let beat = if listens { Beat::Good } else { Beat::Refused };
         self.give(Event::Beat { instance, beat });

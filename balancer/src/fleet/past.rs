@@ -1,0 +1,127 @@
+//! What a new balancer begins with: the remembered members, those that still run, or the first ones.
+//!
+//! Nothing is moved or written before it is certain that the fleet can begin: a membership that the configuration
+//! has no room for is a mistake in the configuration, not a corrupt file.
+
+use slipring_hashing::ReplicaId;
+
+use super::events::{Events, News};
+use super::memory::{Memory, Recollection, Remembered};
+use super::runtime::{Found, Runtime, RuntimeError};
+use super::shell::BeginError;
+use crate::config::Config;
+
+/// What is known before anything was asked of a runtime.
+#[derive(Debug)]
+pub struct Past {
+    memory: Option<Memory>,
+    recollection: Recollection,
+}
+
+impl Past {
+    /// Reads what is remembered.
+    ///
+    /// # Errors
+    /// When it cannot be read, or names more members than the ring holds.
+    pub fn recall(config: &Config) -> Result<Self, BeginError> {
+        let memory = config.state.clone().map(|path| Memory::open(path, &config.placement)).transpose()?;
+        let recollection = memory.as_ref().map_or(Ok(Recollection::Nothing), Memory::recall)?;
+        if let Recollection::Members { members, .. } = &recollection {
+            check_room(config, members.len(), "are remembered")?;
+        }
+        Ok(Self { memory, recollection })
+    }
+
+    /// What ran the members.
+    pub fn runtime(&self) -> Option<&str> {
+        match &self.recollection {
+            Recollection::Members { runtime, .. } => runtime.as_deref(),
+            Recollection::Nothing | Recollection::Corrupt(_) => None,
+        }
+    }
+
+    /// What tells this fleet's containers from all others: the configured label, or one of its own that is
+    /// remembered, or, where nothing is, one that the port makes; `None` when there is not even a fixed port.
+    ///
+    /// # Errors
+    /// When it cannot be remembered.
+    pub fn label(&self, config: &Config) -> Result<Option<String>, BeginError> {
+        if let Some(label) = &config.docker.fleet {
+            return Ok(Some(label.clone()));
+        }
+        if let Some(memory) = &self.memory {
+            return Ok(Some(memory.fleet()?));
+        }
+        let port = config.listen.port();
+        Ok((port != 0).then(|| format!("slipring-{port}")))
+    }
+
+    /// The members to begin with, and the memory to write them to. Later starts serve with whom they can and heal
+    /// the others; a first one fails whole.
+    pub(super) async fn members<R: Runtime>(
+        self,
+        config: &Config,
+        runtime: &R,
+        found: &[Found],
+        warn: impl FnOnce(String),
+    ) -> Result<(Vec<Remembered>, Option<Memory>), BeginError> {
+        let mut memory = self.memory;
+        if let Some(memory) = &mut memory {
+            memory.run_by(runtime.name());
+        }
+        let corrupt = match self.recollection {
+            Recollection::Members { members, .. } => return Ok((members, memory)),
+            Recollection::Corrupt(why) => Some(why),
+            Recollection::Nothing => None,
+        };
+        let mut members = adopted(found);
+        if members.is_empty() {
+            members = first_members(config.fleet.replicas);
+            let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
+            runtime.vet(&names).await.map_err(|error| match error {
+                RuntimeError::Foreign { name, owner } => BeginError::FirstName { name, owner },
+                other => other.into(),
+            })?;
+        }
+        check_room(config, members.len(), "run already")?;
+        if let (Some(why), Some(memory)) = (corrupt, &memory) {
+            let aside = memory.set_aside();
+            let aside = aside
+                .map_or("it could not be moved".into(), |aside| format!("it is now {}", aside.display()));
+            warn(format!("the membership file is corrupt ({why}) and is not obeyed; {aside}"));
+        }
+        Ok((members, memory))
+    }
+}
+
+fn check_room(config: &Config, members: usize, how: &'static str) -> Result<(), BeginError> {
+    let capacity = config.placement.capacity();
+    if members > capacity { Err(BeginError::Full { members, how, capacity }) } else { Ok(()) }
+}
+
+/// The members that what runs speaks of, in order of identity.
+fn adopted(found: &[Found]) -> Vec<Remembered> {
+    let mut members: Vec<Remembered> = Vec::new();
+    for instance in found.iter().map(|found| &found.instance) {
+        if !members.iter().any(|member| member.id == instance.id || member.name == instance.name) {
+            members.push(Remembered { id: instance.id, name: instance.name.clone(), claims: Vec::new() });
+        }
+    }
+    members.sort_by_key(|member| member.id);
+    members
+}
+
+/// `Server-1`, `Server-2`, … with the identities 0, 1, …
+fn first_members(count: usize) -> Vec<Remembered> {
+    let member = |id: u16| {
+        let id = ReplicaId(id);
+        Remembered { id, name: format!("Server-{}", id.number()), claims: Vec::new() }
+    };
+    (0..u16::MAX).take(count).map(member).collect()
+}
+
+/// Tells what the operator should know of the beginning.
+pub(super) fn warn(events: &Events, unix_ms: u64, why: String) {
+    tracing::warn!("{why}");
+    events.publish(unix_ms, News::Warning { why });
+}
