@@ -29,9 +29,9 @@ impl Distribution {
 pub struct Run {
     /// The placement's name, or what stands for it when a foreign balancer does not say.
     pub placement: String,
-    /// The number of replicas.
+    /// The number of replicas on the ring.
     pub n: u32,
-    /// What each replica answered.
+    /// What each of them answered; behind them everybody else who did.
     pub replicas: Vec<Tally>,
     /// Requests without a good answer, by kind.
     pub failures: BTreeMap<String, u64>,
@@ -91,11 +91,18 @@ impl From<stats::ChiSquared> for ChiSquared {
 }
 
 impl Run {
-    /// A run from its counts; the balance follows from them.
+    /// A run from the counts of the replicas on the ring and of strangers who answered; the balance is the ring's.
     #[must_use]
-    pub fn new(placement: &str, replicas: Vec<Tally>, failures: BTreeMap<String, u64>, seconds: f64) -> Run {
+    pub fn new(
+        placement: &str,
+        mut replicas: Vec<Tally>,
+        strangers: Vec<Tally>,
+        failures: BTreeMap<String, u64>,
+        seconds: f64,
+    ) -> Run {
         let n = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
         let balance = Balance::of(&replicas);
+        replicas.extend(strangers);
         Run { placement: placement.to_owned(), n, replicas, failures, seconds, balance }
     }
 

@@ -15,7 +15,7 @@ fn tally(i: usize, requests: u64, share: Option<f64>) -> Tally {
 fn run(placement: &str, counts: &[u64], shares: Option<&[f64]>) -> Run {
     let share = |i: usize| shares.map(|shares| shares[i]);
     let tallies = counts.iter().enumerate().map(|(i, &count)| tally(i, count, share(i))).collect();
-    Run::new(placement, tallies, BTreeMap::new(), 1.5)
+    Run::new(placement, tallies, Vec::new(), BTreeMap::new(), 1.5)
 }
 
 fn distribution() -> Distribution {
@@ -44,6 +44,14 @@ fn the_balance_of_counts() {
 }
 
 #[test]
+fn a_stranger_who_answers_is_counted_and_not_a_replica_of_the_ring() {
+    let ring = vec![tally(0, 48, Some(0.5)), tally(1, 50, Some(0.5))];
+    let run = Run::new("rendezvous", ring.clone(), vec![tally(8, 2, None)], BTreeMap::new(), 1.0);
+    assert_eq!((run.n, run.answered(), run.replicas.len()), (2, 100, 3));
+    assert_eq!(run.balance, Balance::of(&ring));
+}
+
+#[test]
 fn equal_shares_deviate_like_uniform_hashing() {
     for n in 2..=6 {
         let shares = vec![1.0 / f64::from(n); n as usize];
@@ -58,13 +66,8 @@ fn equal_shares_deviate_like_uniform_hashing() {
 #[test]
 fn the_band_holds_95_of_100_uniform_runs() {
     // √(χ²·n)/N with χ² from a table, at 0.025 and 0.975 with N − 1 degrees of freedom.
-    let edges = [
-        (2, 1.567, 112.07),
-        (3, 7.501, 90.54),
-        (4, 11.613, 76.44),
-        (5, 13.920, 66.76),
-        (6, 15.195, 59.70),
-    ];
+    let edges =
+        [(2, 1.567, 112.07), (3, 7.501, 90.54), (4, 11.613, 76.44), (5, 13.920, 66.76), (6, 15.195, 59.70)];
     for (n, low, high) in edges {
         let band = uniform_band(10_000, n);
         assert!((band.0 - low).abs() < 0.005 && (band.1 - high).abs() < 0.05, "N = {n}: {band:?}");
