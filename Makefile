@@ -9,22 +9,25 @@ OUT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)
 SLIPRING := $(OUT)/release/slipring
 TESTER := $(OUT)/release/tester
 RUN := .slipring
-URL := $(or $(SLIPRING_URL),http://127.0.0.1:5000)
 # What README.md shows.
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start build docker stop test verify fix plots bench image help
+.PHONY: start appliance build docker stop test verify fix plots bench image help
 
-start: build ## build, start the balancer with its replicas, and say what to try next
+start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
 	@if [ -s $(RUN)/pid ] && [ "$$(cat /proc/$$(cat $(RUN)/pid)/comm 2>/dev/null)" = slipring ]; then \
 	  echo "the balancer runs already (process $$(cat $(RUN)/pid)); make stop ends it"; exit 1; fi
+	@: > $(RUN)/out
 	@setsid $(SLIPRING) balancer > $(RUN)/out 2> $(RUN)/log < /dev/null & echo $$! > $(RUN)/pid
 	@for _ in $$(seq 600); do \
 	  if [ "$$(wc -l < $(RUN)/out)" -ge 2 ]; then break; fi; \
 	  if ! kill -0 "$$(cat $(RUN)/pid)" 2>/dev/null; then cat $(RUN)/log >&2; rm -f $(RUN)/pid; exit 1; fi; \
 	  sleep 0.1; done
+	@if [ "$$(wc -l < $(RUN)/out)" -lt 2 ]; then \
+	  echo 'the balancer runs and does not say where it listens, after a minute; its last messages:' >&2; \
+	  tail $(RUN)/log >&2; echo 'make stop ends it' >&2; exit 1; fi
 	@cat $(RUN)/out
 	@url=$$(sed -n 's/^listening on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/'); \
 	admin=$$(sed -n 's/^admin on //p' $(RUN)/out); \
@@ -40,8 +43,13 @@ start: build ## build, start the balancer with its replicas, and say what to try
 	  'make stop' 'everything ends'; \
 	printf '\nIts messages are in $(RUN)/log.\n'
 
-build:
+appliance: ## build the appliance alone
 	@cargo build --release -p slipring
+
+# One by one: together they would share their libraries' features, and each call of the other kind build them anew.
+build: appliance ## build both executables, the appliance and the tester, and say where they are
+	@cargo build --release -p slipring-plots
+	@printf '%s\n' $(SLIPRING) $(TESTER)
 
 docker: export SLIPRING_FLEET_RUNTIME = docker
 docker: start ## the same, with containers as replicas
@@ -75,8 +83,7 @@ fix: ## rewrite what can be: format, lints, the example configuration
 	@cargo fmt --all
 	@cargo run --quiet -p slipring -- balancer --print-config > slipring.example.toml
 
-plots: ## draw the pictures of the README anew
-	@cargo build --release -p slipring -p slipring-plots
+plots: build ## draw the pictures of the README anew
 	@$(TESTER) distribute --slipring $(SLIPRING) --out target/plots
 	@$(TESTER) failure --slipring $(SLIPRING) --out target/plots
 	@$(TESTER) failure --freeze --slipring $(SLIPRING) --out target/plots
@@ -84,10 +91,10 @@ plots: ## draw the pictures of the README anew
 	@cp $(foreach picture,$(PICTURES),target/plots/$(picture).png) plots/pictures/
 	@echo 'the rest (SVG, CSV, JSON) is in target/plots'
 
-bench: ## lookups and builds of every placement
+bench: ## lookups and changes of every placement; at the end, what a lookup costs beside the hash
 	@cargo bench -p slipring-hashing
 
-image: build ## the container image: this executable on an empty base
+image: appliance ## the container image: this executable on an empty base
 	@$(SLIPRING) image
 
 help: ## this list

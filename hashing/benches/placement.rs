@@ -1,15 +1,17 @@
 //! Lookup and change, placement by placement.
 //!
 //! `key` is the hash alone, `owner` the load alone (slots drawn beforehand), `route` both: what a lookup costs
-//! *beside the hash* is the difference. Keys and slots run through a list of 4,096, so that tables are read at
-//! random as by real requests. `cargo bench -p slipring-hashing`; the figures a decision rests on are archived
-//! under `bench/runs`.
+//! *beside the hash* is the difference, which is printed at the end. Keys and slots run through a list of 4,096, so
+//! that tables are read at random as by real requests. `make bench`; the figures a decision rests on are archived under
+//! `bench/runs`.
 
-#![allow(missing_docs, reason = "criterion's macros write public functions")]
+#![allow(missing_docs, reason = "criterion's macro writes a public function")]
+#![allow(clippy::print_stdout, reason = "it has figures to print")]
 
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group};
 use slipring_hashing::{HashPair, Key, Member, Placement, ReplicaId, Table, Weight};
 
 const REPLICAS: u16 = 10;
@@ -87,5 +89,45 @@ fn change(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, lookup, change);
-criterion_main!(benches);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().output_directory(&results());
+    targets = lookup, change
+}
+
+/// Where criterion keeps what it measured.
+fn results() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion")
+}
+
+/// The median of a benchmark that was just run, in nanoseconds; `None` if it was never run.
+fn median(benchmark: &str) -> Option<f64> {
+    let text = std::fs::read_to_string(results().join(benchmark).join("new/estimates.json")).ok()?;
+    let estimates: serde_json::Value = serde_json::from_str(&text).ok()?;
+    estimates["median"]["point_estimate"].as_f64()
+}
+
+/// What a lookup costs beside the hash. Ketama's hash is another, CRC-32, and so are the slot rings' polynomials.
+fn beside_the_hash() {
+    for placement in ["rendezvous", "maglev"] {
+        for (kind, key, route) in
+            [("24-byte key", "key/xxh3-24-bytes", "route-24-bytes"), ("id", "key/xxh3-id", "route-id")]
+        {
+            if let (Some(key), Some(route)) = (median(key), median(&format!("{route}/{placement}"))) {
+                let beside = route - key;
+                println!(
+                    "{placement}, {kind}: lookup beside the hash: {beside:.1} ns ({route:.1} - {key:.1})"
+                );
+            }
+        }
+    }
+}
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    // Under `cargo test` each runs once and nothing is measured.
+    if std::env::args().any(|argument| argument == "--bench") {
+        beside_the_hash();
+    }
+}

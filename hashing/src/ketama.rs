@@ -1,9 +1,11 @@
-//! Ketama as nginx's `hash $key consistent` has it, key for key.
+//! Ketama as nginx's `hash $key consistent` has it, key for key: a member's label is what nginx's `server` line says.
 //!
 //! A server of weight `w` gets `160·w` points on a circle of 2³², each the CRC-32 of host, NUL, port and the
 //! previous point; a key belongs to the first point at or after its own CRC-32. It is here for those who
 //! come from nginx and want their caches to stay warm; it is uneven (some percent at 160 points), slower
-//! to look up than a table, and names replicas by address, so a replica that changes its address moves.
+//! to look up than a table, and depends on the label, so a server that is called something else moves. The appliance
+//! labels its replicas with their numbers, which outlive their addresses: they are where nginx would have servers
+//! named 1, 2, ….
 //!
 //! Source: `ngx_http_upstream_hash_module.c` (`ngx_http_upstream_init_chash`,
 //! `ngx_http_upstream_find_chash_point`); checked against a thousand recorded answers of a real nginx,

@@ -72,6 +72,7 @@ fn rings_of_twenty_replicas() {
 fn keys_are_routed_alike_for_ever() {
     let tables = [Placement::Rendezvous, Placement::Maglev]
         .map(|placement| placement.build(&members(&[1.0; 3])).unwrap());
+    let mut checked = 0;
     for row in rows(include_str!("data/keys.csv")) {
         let [kind, number, hash, ref routes @ ..] = row[..] else { panic!("{row:?}") };
         let number: u32 = number.parse().unwrap();
@@ -83,11 +84,14 @@ fn keys_are_routed_alike_for_ever() {
             let ours = [(table.slot_of(key), table.route(key).unwrap().number())];
             assert_eq!(ours[..], pairs(route), "{kind} {number} by {}", table.placement().name());
         }
+        checked += 1;
     }
+    assert_eq!(checked, 21, "fifteen lengths, six ids");
 }
 
 #[test]
 fn tables_are_filled_alike_for_ever() {
+    let mut checked = 0;
     for row in rows(include_str!("data/tables.csv")) {
         let [name, weights, first, digest] = row[..] else { panic!("{row:?}") };
         let placement = if name == "maglev" { Placement::Maglev } else { Placement::Rendezvous };
@@ -100,7 +104,9 @@ fn tables_are_filled_alike_for_ever() {
         let bytes: Vec<u8> = owners.iter().flat_map(|owner| owner.to_le_bytes()).collect();
         let ours: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(ours, digest, "{name} {weights:?}");
+        checked += 1;
     }
+    assert_eq!(checked, 6, "two placements, three memberships");
 }
 
 #[test]

@@ -64,7 +64,7 @@ async fn an_upload_that_makes_progress_may_take_its_time() {
     let mut stream = TcpStream::connect(balancer.main.address).await.expect("it listens");
     let head = "POST /upload HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\n";
     stream.write_all(head.as_bytes()).await.expect("it reads");
-    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    let mut ticks = tokio::time::interval(Duration::from_millis(50)); // paced: a slow upload
     for _ in 0..10 {
         ticks.tick().await;
         stream.write_all(b"x").await.expect("it reads on");

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::http::Http;
+use crate::http::{Http, PATIENCE};
 
 /// One event.
 #[derive(Clone, Debug)]
@@ -62,7 +62,8 @@ impl Events {
         let request = admin.request(Method::GET, "/events").body(Full::<Bytes>::default());
         let request = request.expect("a valid request");
         let mut sender = admin.connect().await.expect("the admin port answers");
-        let answer = sender.send_request(request).await.expect("/events answers");
+        let answer = timeout(PATIENCE, sender.send_request(request)).await;
+        let answer = answer.expect("/events answers in time").expect("/events answers");
         assert_eq!(answer.status(), 200, "/events");
         let (tell, seen) = watch::channel(Vec::new());
         let listener = tokio::spawn(async move {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// No answer takes longer, not even one to a change of many replicas.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sending half of a connection.
 pub type Sending<B = Full<Bytes>> = SendRequest<B>;
@@ -76,13 +76,15 @@ impl Http {
         Request::builder().method(method).uri(path).header(HOST, self.address.to_string())
     }
 
-    /// A connection of one's own.
+    /// A connection of one's own, if it comes to be in any reasonable time.
     pub async fn connect<B>(&self) -> Result<Sending<B>, String>
     where
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
-        let stream =
-            TcpStream::connect(self.address).await.map_err(|error| format!("no connection: {error}"))?;
+        let stream = timeout(PATIENCE, TcpStream::connect(self.address))
+            .await
+            .map_err(|_| format!("no connection within {PATIENCE:?}"))?
+            .map_err(|error| format!("no connection: {error}"))?;
         // Ends with a reset: the kernel need not remember tens of thousands of ended connections for minutes.
         stream.set_zero_linger().map_err(|error| format!("no connection: {error}"))?;
         let (sender, connection) =

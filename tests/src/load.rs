@@ -44,7 +44,7 @@ impl Load {
         let (stop, mut stopped) = oneshot::channel();
         let (tell, answered) = watch::channel(0);
         let task = tokio::spawn(async move {
-            let mut due = interval(Duration::from_secs(1) / per_second);
+            let mut due = interval(Duration::from_secs(1) / per_second); // paced: a constant load
             due.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let (mut flying, mut report) = (JoinSet::new(), Report::default());
             loop {

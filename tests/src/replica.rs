@@ -172,7 +172,7 @@ async fn answer(replica: Arc<Replica>, request: Request<Incoming>) -> Result<Ser
             let folder = PathBuf::from(parameter("folder").unwrap_or_default());
             std::fs::write(folder.join(HELD), &replica.id).expect("the test's folder can be written to");
             let file = folder.join(LET_GO);
-            let mut ticks = interval(LOOK_EVERY);
+            let mut ticks = interval(LOOK_EVERY); // paced: looks for a file
             while !file.exists() && held.elapsed() < HOLD {
                 ticks.tick().await;
             }

@@ -7,6 +7,6 @@ mod chi;
 mod moves;
 mod summary;
 
-pub use chi::{ChiSquared, chi_squared, chi_squared_expected};
+pub use chi::{ChiSquared, chi_squared, chi_squared_expected, chi_squared_quantile};
 pub use moves::{Moves, moves};
 pub use summary::{coefficient_of_variation, max_over_mean, mean, shares, stddev, uniform_stddev};

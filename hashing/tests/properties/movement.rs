@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use slipring_hashing::{
-    Placement, Table,
+    Key, Placement, ReplicaId, Table,
     stats::{Moves, moves},
 };
 
@@ -14,8 +14,23 @@ fn settled() -> Vec<Placement> {
     without_maglev
 }
 
+/// Keys of both kinds: a ketama table's slots are renumbered by every change, so that only keys can be compared.
+fn sampled_owners(table: &Table) -> Vec<Option<ReplicaId>> {
+    let names: Vec<String> = (0..2000).map(|number| format!("user-{number}")).collect();
+    let ids = (0..2000).map(|number| Key::Id(100_000 + 449 * number));
+    names.iter().map(|name| Key::from(name.as_str())).chain(ids).map(|key| table.route(key)).collect()
+}
+
+/// Every sampled key has the owner that it had, unless that was `leaver`, or is now `newcomer`.
+fn only_due_keys_move(before: &Table, after: &Table, leaver: Option<ReplicaId>, newcomer: Option<ReplicaId>) {
+    for (number, (old, new)) in sampled_owners(before).into_iter().zip(sampled_owners(after)).enumerate() {
+        assert!(old == new || old == leaver || new == newcomer, "key {number} went from {old:?} to {new:?}");
+        assert!(leaver.is_none() || new != leaver, "key {number} is still the leaver's");
+    }
+}
+
 /// Every slot that is not the leaver's keeps its owner.
-fn only_the_leavers_slots_change(before: &Table, after: &Table, leaver: slipring_hashing::ReplicaId) {
+fn only_the_leavers_slots_change(before: &Table, after: &Table, leaver: ReplicaId) {
     for slot in 0..before.slots() {
         let owner = before.owner(slot);
         if owner == Some(leaver) {
@@ -40,9 +55,27 @@ proptest! {
             prop_assert_eq!(needless, 0.0, "{:?}", placement);
             prop_assert!((moved - owned).abs() < 1e-9, "{:?}: moved {}, owned {}", placement, moved, owned);
             prop_assert!((ideal - 1.0 / members.len() as f64).abs() < 1e-9);
+            only_due_keys_move(&before, &after, Some(leaver), None);
             if placement != Placement::Ketama {
                 only_the_leavers_slots_change(&before, &after, leaver);
             }
+        }
+    }
+
+    #[test]
+    fn unequal_weights_move_nobody_elses_keys(
+        members in weighted(2..=12),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let changing = at.get(&members);
+        for placement in settled() {
+            let with = placement.build(&members).unwrap();
+            let without = with.without(changing.id);
+            let back = without.with(changing.clone()).unwrap();
+            only_due_keys_move(&with, &without, Some(changing.id), None);
+            only_due_keys_move(&without, &back, None, Some(changing.id));
+            prop_assert_eq!(moves(&with, &without).needless, 0.0, "{:?}", placement);
+            prop_assert_eq!(moves(&without, &back).needless, 0.0, "{:?}", placement);
         }
     }
 
@@ -66,6 +99,7 @@ proptest! {
             let Moves { moved, needless, .. } = moves(&before, &after);
             prop_assert_eq!(needless, 0.0, "{:?}", placement);
             prop_assert!((moved - gained).abs() < 1e-9, "{:?}: moved {}, gained {}", placement, moved, gained);
+            only_due_keys_move(&before, &after, None, Some(newcomer.id));
         }
     }
 

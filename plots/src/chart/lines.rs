@@ -142,7 +142,9 @@ impl Lines {
                 let (low, high) = point.range.unwrap_or((point.y, point.y));
                 [point.y, low, high, point.expected.unwrap_or(point.y)]
             })
-            .chain(self.theory.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)));
+            .chain(self.theory.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)))
+            // A band that the floor cut off would seem to run to a corner where it does not end.
+            .chain(self.band.iter().flat_map(|band| band.edges.iter().flat_map(|edge| [edge.1, edge.2])));
         let (low, high) =
             heights.filter(|height| height.is_finite()).fold((f64::INFINITY, 0.0), |(low, high), height| {
                 (f64::min(low, height), f64::max(high, height))

@@ -217,3 +217,12 @@ fn numbers_are_grouped() {
     let written: Vec<String> = [0.0, 999.0, 1000.0, 1_234_567.4, -1500.0].map(grouped).to_vec();
     assert_eq!(written, ["0", "999", "1,000", "1,234,567", "−1,500"]);
 }
+
+#[test]
+fn the_band_of_chance_is_on_the_paper_even_where_no_point_is() {
+    let mut chart = lines(Scale::Log, false, 1, |_, _| 100.0);
+    chart.band = Some(Band { name: "chance".to_owned(), edges: (2..=6).map(|x| (x, 1.6, 600.0)).collect() });
+    let (_, texts) = texts(&chart.draw().unwrap());
+    let ticks: Vec<&str> = texts.iter().map(|(words, _)| words.as_str()).collect();
+    assert!(ticks.contains(&"1") && ticks.contains(&"1,000"), "{ticks:?}");
+}

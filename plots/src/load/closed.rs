@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt};
 
 /// Sends `count` requests, at most `concurrency` at once, and hands each outcome to `seen` as it arrives.
 ///
-/// The requests run on the runtime's threads; dropping the returned future ends those in flight.
+/// All requests run in the caller's task, so that dropping the returned future ends those in flight.
 pub async fn run<T, Send_, Sent>(count: u64, concurrency: usize, send: Send_, mut seen: impl FnMut(T))
 where
     T: Send + 'static,

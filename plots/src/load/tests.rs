@@ -45,7 +45,7 @@ where
 async fn requests_leave_when_they_are_due_not_when_others_are_answered() {
     let plan = plan(100.0, SECOND, 1000);
     let samples = samples(&plan, |n| async move {
-        sleep(ms(250)).await;
+        sleep(ms(250)).await; // paused clock
         n
     })
     .await;
@@ -85,7 +85,7 @@ async fn a_queue_in_the_generator_is_latency_and_not_hidden() {
         let flight = Flight::begin(&flying);
         async move {
             assert!(flight.others < 2, "more in flight than allowed");
-            sleep(ms(100)).await;
+            sleep(ms(100)).await; // paused clock
             n
         }
     })
@@ -135,7 +135,7 @@ async fn the_closed_loop_keeps_so_many_in_flight_and_no_more() {
         let flight = Flight::begin(&flying);
         most.fetch_max(flight.others + 1, Ordering::SeqCst);
         async move {
-            sleep(ms(10 + n % 7)).await;
+            sleep(ms(10 + n % 7)).await; // paused clock
             drop(flight);
             n
         }

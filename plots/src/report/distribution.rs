@@ -29,9 +29,9 @@ impl Distribution {
 pub struct Run {
     /// The placement's name, or what stands for it when a foreign balancer does not say.
     pub placement: String,
-    /// The number of replicas.
+    /// The number of replicas on the ring.
     pub n: u32,
-    /// What each replica answered.
+    /// What each of them answered; behind them everybody else who did.
     pub replicas: Vec<Tally>,
     /// Requests without a good answer, by kind.
     pub failures: BTreeMap<String, u64>,
@@ -91,11 +91,18 @@ impl From<stats::ChiSquared> for ChiSquared {
 }
 
 impl Run {
-    /// A run from its counts; the balance follows from them.
+    /// A run from the counts of the replicas on the ring and of strangers who answered; the balance is the ring's.
     #[must_use]
-    pub fn new(placement: &str, replicas: Vec<Tally>, failures: BTreeMap<String, u64>, seconds: f64) -> Run {
+    pub fn new(
+        placement: &str,
+        mut replicas: Vec<Tally>,
+        strangers: Vec<Tally>,
+        failures: BTreeMap<String, u64>,
+        seconds: f64,
+    ) -> Run {
         let n = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
         let balance = Balance::of(&replicas);
+        replicas.extend(strangers);
         Run { placement: placement.to_owned(), n, replicas, failures, seconds, balance }
     }
 
@@ -143,19 +150,16 @@ pub fn expected_stddev(requests: u64, shares: &[f64]) -> f64 {
     (variances.sum::<f64>() * even).sqrt()
 }
 
-/// Where the deviation of perfectly uniform hashing lies in 95 of 100 runs.
+/// Where the deviation of perfectly uniform hashing lies in 95 of 100 runs: 25 of 1000 are below it, as many above.
 ///
-/// N·s²/(n·p) follows χ² with N − 1 degrees of freedom; its quantiles are Wilson and Hilferty's (1931),
-/// like the p-values beside them.
+/// N·s²/(n·p) follows χ² with N − 1 degrees of freedom.
 #[must_use]
 pub fn uniform_band(requests: u64, replicas: u32) -> (f64, f64) {
-    const Z: f64 = 1.959_964;
     let parts = f64::from(replicas.max(2));
-    let freedom = parts - 1.0;
-    let spread = 2.0 / (9.0 * freedom);
-    let edge = |z: f64| {
-        let chi = freedom * (1.0 - spread + z * spread.sqrt()).max(0.0).powi(3);
+    let freedom = replicas.max(2) as usize - 1;
+    let edge = |probability| {
+        let chi = stats::chi_squared_quantile(probability, freedom);
         (chi * requests as f64 / parts / parts).sqrt()
     };
-    (edge(-Z), edge(Z))
+    (edge(0.025), edge(0.975))
 }

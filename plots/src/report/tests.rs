@@ -15,7 +15,7 @@ fn tally(i: usize, requests: u64, share: Option<f64>) -> Tally {
 fn run(placement: &str, counts: &[u64], shares: Option<&[f64]>) -> Run {
     let share = |i: usize| shares.map(|shares| shares[i]);
     let tallies = counts.iter().enumerate().map(|(i, &count)| tally(i, count, share(i))).collect();
-    Run::new(placement, tallies, BTreeMap::new(), 1.5)
+    Run::new(placement, tallies, Vec::new(), BTreeMap::new(), 1.5)
 }
 
 fn distribution() -> Distribution {
@@ -44,6 +44,14 @@ fn the_balance_of_counts() {
 }
 
 #[test]
+fn a_stranger_who_answers_is_counted_and_not_a_replica_of_the_ring() {
+    let ring = vec![tally(0, 48, Some(0.5)), tally(1, 50, Some(0.5))];
+    let run = Run::new("rendezvous", ring.clone(), vec![tally(8, 2, None)], BTreeMap::new(), 1.0);
+    assert_eq!((run.n, run.answered(), run.replicas.len()), (2, 100, 3));
+    assert_eq!(run.balance, Balance::of(&ring));
+}
+
+#[test]
 fn equal_shares_deviate_like_uniform_hashing() {
     for n in 2..=6 {
         let shares = vec![1.0 / f64::from(n); n as usize];
@@ -52,9 +60,33 @@ fn equal_shares_deviate_like_uniform_hashing() {
         let (low, high) = uniform_band(10_000, n);
         assert!(low < uniform && uniform < high, "{n}: {low} {uniform} {high}");
     }
-    // χ² of one degree of freedom exceeds 5.02 in 25 of 1000 cases.
-    let (_, high) = uniform_band(10_000, 2);
-    assert!((high - (5.02_f64 * 10_000.0 / 4.0).sqrt()).abs() < 2.0, "{high}");
+}
+
+/// The lower edges were once an approximation's, which is wrong there: 0 for two replicas, 5.39 for three.
+#[test]
+fn the_band_holds_95_of_100_uniform_runs() {
+    // √(χ²·n)/N with χ² from a table, at 0.025 and 0.975 with N − 1 degrees of freedom.
+    let edges =
+        [(2, 1.567, 112.07), (3, 7.501, 90.54), (4, 11.613, 76.44), (5, 13.920, 66.76), (6, 15.195, 59.70)];
+    for (n, low, high) in edges {
+        let band = uniform_band(10_000, n);
+        assert!((band.0 - low).abs() < 0.005 && (band.1 - high).abs() < 0.05, "N = {n}: {band:?}");
+    }
+}
+
+/// What README says of the original's pairs beside perfectly uniform hashing.
+#[test]
+fn the_originals_better_pairs_are_eight_to_thirty_five_times_as_uneven() {
+    let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
+    for placement in [PlacementName::Modified, PlacementName::Sha256] {
+        for n in 2..=6 {
+            let shares = placement.shares(&(0..n).collect::<Vec<_>>()).unwrap();
+            let ratio = expected_stddev(10_000, &shares) / uniform_stddev(10_000, usize::from(n));
+            println!("{}, N = {n}: {ratio:.1}", placement.as_str());
+            (least, most) = (least.min(ratio), most.max(ratio));
+        }
+    }
+    assert!((8.0..10.0).contains(&least) && (33.0..35.0).contains(&most), "{least} to {most}");
 }
 
 #[test]
@@ -183,7 +215,7 @@ fn the_tables_of_a_distribution() {
     "#);
     insta::assert_snapshot!(balance, @r#"
     placement,n,answered,failed,mean,stddev,stddev_expected,stddev_uniform,chi2_placement,p_placement,chi2_uniform,p_uniform
-    rendezvous,2,100,0,50.0,2.00,5.00,5.00,0.160,0.690859,0.160,0.690859
+    rendezvous,2,100,0,50.0,2.00,5.00,5.00,0.160,0.689157,0.160,0.689157
     "given, ""odd""",3,100,3,33.3,26.25,,4.71,,,62.000,0.000000
     "#);
 }

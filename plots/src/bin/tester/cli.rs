@@ -78,7 +78,7 @@ pub(crate) struct DistributeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) n: Option<Counts>,
     /// A placement, may be repeated [default: all]. With --url it says which one that balancer uses.
-    #[arg(long, value_enum)]
+    #[arg(long, visible_alias = "hash", value_enum)]
     pub(crate) placement: Vec<PlacementName>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
@@ -98,7 +98,7 @@ pub(crate) struct FailureArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=50))]
     pub(crate) replicas: u16,
     /// The placement of the balancer that is started, or that the one at --url uses.
-    #[arg(long, value_enum, default_value = "rendezvous")]
+    #[arg(long, visible_alias = "hash", value_enum, default_value = "rendezvous")]
     pub(crate) placement: PlacementName,
     /// Freeze the replica (SIGSTOP) instead of killing it: only heartbeats can tell.
     #[arg(long)]
@@ -182,8 +182,7 @@ mod tests {
 
     #[test]
     fn no_command_is_distribute() {
-        let cli =
-            Cli::parse_from(["tester", "--requests", "7", "--placement", "given", "--placement", "maglev"]);
+        let cli = Cli::parse_from(["tester", "--requests", "7", "--placement", "given", "--hash", "maglev"]);
         let Command::Distribute(args) = cli.into_command() else { panic!("another command") };
         assert_eq!(args.requests, 7);
         assert_eq!(args.placement, [PlacementName::Given, PlacementName::Maglev]);

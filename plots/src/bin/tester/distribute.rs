@@ -131,8 +131,8 @@ impl<'a> Bench<'a> {
         .await;
         let seconds = began.elapsed().as_secs_f64();
         bar.finish_and_clear();
-        let tallies = counted.tallies(&names, shares.as_deref());
-        Ok(Run::new(label, tallies, counted.failures, seconds))
+        let (ring, strangers) = counted.tallies(&names, shares.as_deref());
+        Ok(Run::new(label, ring, strangers, counted.failures, seconds))
     }
 
     /// The exact shares of these replicas, where placement and identities are known.
@@ -165,9 +165,9 @@ impl Counted {
         *table.entry(key).or_insert(0) += 1;
     }
 
-    /// A tally for every replica on the ring, and for everybody else who answered.
-    fn tallies(&self, names: &[String], shares: Option<&[f64]>) -> Vec<Tally> {
-        let known = names.iter().enumerate().map(|(i, name)| Tally {
+    /// A tally for every replica on the ring, and one for everybody else who answered.
+    fn tallies(&self, names: &[String], shares: Option<&[f64]>) -> (Vec<Tally>, Vec<Tally>) {
+        let ring = names.iter().enumerate().map(|(i, name)| Tally {
             name: name.clone(),
             requests: self.answers.get(name).copied().unwrap_or(0),
             share: shares.and_then(|shares| shares.get(i).copied()),
@@ -175,7 +175,7 @@ impl Counted {
         let strangers = self.answers.iter().filter(|(name, _)| !names.contains(name));
         let strangers =
             strangers.map(|(name, &requests)| Tally { name: name.clone(), requests, share: None });
-        known.chain(strangers).collect()
+        (ring.collect(), strangers.collect())
     }
 }
 

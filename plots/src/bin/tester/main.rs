@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring_plots::report::distribution::Distribution;
 use slipring_plots::report::failure::{FailureRun, Manner};
 use slipring_plots::report::{Report, load, save};
@@ -34,6 +35,7 @@ enum Verdict {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    raise_file_limit();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -46,6 +48,16 @@ fn main() -> ExitCode {
             eprintln!("tester: {}", error::chain(&error));
             ExitCode::from(if matches!(error, Error::Interrupted) { 130 } else { 2 })
         }
+    }
+}
+
+/// Every request in flight is a file descriptor, and so is each of its connections in the balancer that is started
+/// here, which inherits the limit: take as many as we may have. What is missing then is counted as failed to connect.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        eprintln!("tester: the limit of open files could not be raised: {error}");
     }
 }
 
