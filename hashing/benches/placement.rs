@@ -100,7 +100,7 @@ fn results() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion")
 }
 
-/// The median of a benchmark that was just run, in nanoseconds; `None` if it was never run.
+/// The median of a benchmark in nanoseconds, by its folder: `group/name`, or `part_part`; `None` if it was never run.
 fn median(benchmark: &str) -> Option<f64> {
     let text = std::fs::read_to_string(results().join(benchmark).join("new/estimates.json")).ok()?;
     let estimates: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -113,7 +113,7 @@ fn beside_the_hash() {
         for (kind, key, route) in
             [("24-byte key", "key/xxh3-24-bytes", "route-24-bytes"), ("id", "key/xxh3-id", "route-id")]
         {
-            if let (Some(key), Some(route)) = (median(key), median(&format!("{route}/{placement}"))) {
+            if let (Some(key), Some(route)) = (median(key), median(&format!("{route}_{placement}"))) {
                 let beside = route - key;
                 println!(
                     "{placement}, {kind}: lookup beside the hash: {beside:.1} ns ({route:.1} - {key:.1})"
