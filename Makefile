@@ -8,12 +8,13 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)
 SLIPRING := $(OUT)/release/slipring
 TESTER := $(OUT)/release/tester
+BENCH_PROXY := $(OUT)/release/bench-proxy
 RUN := .slipring
 # What README.md shows.
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop test verify fix plots bench image help
+.PHONY: start appliance build docker stop test verify fix plots bench bench-proxy image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -94,8 +95,12 @@ plots: build ## draw the pictures of the README anew
 bench: ## lookups and changes of every placement; at the end, what a lookup costs beside the hash
 	@cargo bench -p slipring-hashing
 
+bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2, ARGS=...)
+	@cargo build --release -p slipring-bench
+	@$(BENCH_PROXY) --slipring $(SLIPRING) $(if $(QUICK),--quick) $(if $(TABLE),--table $(TABLE)) $(ARGS)
+
 image: appliance ## the container image: this executable on an empty base
 	@$(SLIPRING) image
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12

@@ -18,17 +18,24 @@ use crate::config::{Config, RuntimeChoice};
 use crate::fleet::handle::Fleet;
 use crate::fleet::past::Past;
 use crate::fleet::runtime::docker::DockerRuntime;
+use crate::fleet::runtime::fixed::FixedRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
 use crate::fleet::shell::{BeginError, begin};
 use crate::metrics::Metrics;
+use crate::proxy::calm::Calm;
 use crate::proxy::forward::Proxy;
-use crate::proxy::server::Front;
+use crate::proxy::front::{self, Front};
+use crate::proxy::tls::{Tls, TlsError};
+use crate::proxy::upstream::Alarm;
+use crate::proxy::worker::Listeners;
 use crate::sampled::Sampled;
 
 /// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
 /// Before an engine that has containers of ours is asked again.
 const ENGINE_PAUSE: Duration = Duration::from_millis(250);
+/// How long the last lines of the access log may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// Ends of instances waiting to be heard.
 const EXITS: usize = 1024;
 
@@ -52,6 +59,12 @@ pub enum StartError {
     /// The fleet could not begin.
     #[error(transparent)]
     Fleet(#[from] BeginError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The access log could not be begun.
+    #[error("the access log (log.file) cannot be opened")]
+    AccessLog(#[source] io::Error),
     /// The counters could not be made.
     #[error("the metrics could not be registered")]
     Metrics(#[from] prometheus::Error),
@@ -61,9 +74,11 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Balancer {
     config: Config,
-    main: TcpListener,
+    main: Vec<std::net::TcpListener>,
+    over_tls: Option<(Vec<std::net::TcpListener>, Tls)>,
     admin_only: TcpListener,
-    front: Front,
+    front: Arc<Front>,
+    alarm: Alarm,
     admin: Admin,
     runtime: &'static str,
 }
@@ -74,16 +89,31 @@ impl Balancer {
     /// # Errors
     /// When a port is taken or replicas cannot be started at all; then nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let main = bind("listen", config.listen)?;
-        let admin_only = bind("admin.listen", config.admin.listen)?;
+        let main = front::bind(config.listen, config.proxy.workers, config.reuse_port)
+            .map_err(|source| StartError::Bind { key: "listen", address: config.listen, source })?;
+        let over_tls = match &config.tls {
+            Some((address, files)) => {
+                let tls = Tls::load(files.clone(), &[b"h2", b"http/1.1"])?;
+                let listeners = front::bind(*address, config.proxy.workers, config.reuse_port)
+                    .map_err(|source| StartError::Bind { key: "tls.listen", address: *address, source })?;
+                Some((listeners, tls))
+            }
+            None => None,
+        };
+        let admin_only = bind("admin.listen", config.admin.listen, config.reuse_port)?;
         let metrics = Arc::new(Metrics::new()?);
         let (exits, ends) = mpsc::channel(EXITS);
+        let alarm = Alarm::default();
         let past = Past::recall(&config)?;
-        let ((fleet, own_addresses), runtime) = if wants_docker(&config, &past).await? {
+        let ((fleet, own_addresses), runtime) = if config.fleet.runtime == RuntimeChoice::Static {
+            let listed = config.fleet.upstreams.iter().map(|address| (address.to_string(), *address));
+            let runtime = FixedRuntime::new(listed);
+            (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "static")
+        } else if wants_docker(&config, &past).await? {
             let label = past.label(&config)?.ok_or(StartError::NoLabel)?;
             let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
             let runtime = runtime.await.map_err(BeginError::from)?;
-            (begin(&config, past, runtime, ends, metrics.clone()).await?, "docker")
+            (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "docker")
         } else {
             if past.runtime() == Some("docker") {
                 tracing::warn!("the replicas were containers: any that an earlier balancer left behind stay");
@@ -91,7 +121,7 @@ impl Balancer {
             let command = config.process.command.clone();
             let runtime =
                 ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
-            (begin(&config, past, runtime, ends, metrics.clone()).await?, "process")
+            (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "process")
         };
         let admin = Admin {
             fleet: fleet.clone(),
@@ -121,15 +151,16 @@ impl Balancer {
         ] {
             metrics.limit(of, most);
         }
-        let proxy = Arc::new(Proxy {
+        let proxy = Proxy {
+            calm: Calm::new(&limited, &metrics).map_err(StartError::AccessLog)?,
             config: limited,
             start_timeout: config.fleet.start_timeout,
             fleet,
             metrics,
             complaints: Sampled::default(),
-        });
-        let front = Front { proxy, contract: admin.contract() };
-        Ok(Self { config, main, admin_only, front, admin, runtime })
+        };
+        let front = Arc::new(Front { proxy, contract: admin.contract() });
+        Ok(Self { config, main, over_tls, admin_only, front, alarm, admin, runtime })
     }
 
     /// Where clients connect.
@@ -137,7 +168,12 @@ impl Balancer {
     /// # Errors
     /// When the operating system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.main.local_addr()
+        self.main[0].local_addr()
+    }
+
+    /// Where clients connect over TLS, if they can.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.over_tls.as_ref()?.0.first()?.local_addr().ok()
     }
 
     /// Where administrators connect.
@@ -161,7 +197,7 @@ impl Balancer {
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
     /// Returns the names of those that could not be stopped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {
-        let Self { config, main, admin_only, front, admin, .. } = self;
+        let Self { config, main, over_tls, admin_only, front, alarm, admin, .. } = self;
         let limits =
             Limits { connections: config.admin.max_connections, idle_timeout: config.proxy.idle_timeout };
         let administration = tokio::spawn(serve(
@@ -172,12 +208,26 @@ impl Balancer {
             admin.ended.clone(),
         ));
         let stopping = admin.stopping.clone();
-        let shutdown = async move {
-            shutdown.await;
-            stopping.cancel();
-        };
-        front.serve(main, shutdown, config.drain_timeout).await;
+        let following = over_tls.as_ref().map(|(_, tls)| tokio::spawn(tls.clone().follow()));
+        let mut threads = front.clone().serve(listeners(main, over_tls), &alarm);
+        shutdown.await;
+        stopping.cancel();
+        threads.drain(config.drain_timeout).await;
         let left = admin.fleet.shutdown().await;
+        threads.end().await;
+        if front.proxy.calm.log.is_some() {
+            let ended = tokio::task::spawn_blocking(move || {
+                if let Some(log) = &front.proxy.calm.log {
+                    log.end(LAST_LINES);
+                }
+            });
+            if let Err(error) = ended.await {
+                tracing::error!(%error, "the access log ended early");
+            }
+        }
+        if let Some(following) = following {
+            following.abort();
+        }
         admin.ended.cancel();
         if let Err(error) = administration.await {
             tracing::error!(%error, "the admin port ended early");
@@ -186,12 +236,24 @@ impl Balancer {
     }
 }
 
+/// One of each for each thread.
+fn listeners(
+    main: Vec<std::net::TcpListener>,
+    over_tls: Option<(Vec<std::net::TcpListener>, Tls)>,
+) -> Vec<Listeners> {
+    let (mut encrypted, config) = match over_tls {
+        Some((listeners, tls)) => (listeners.into_iter(), Some(tls.config)),
+        None => (Vec::new().into_iter(), None),
+    };
+    main.into_iter().map(|plain| Listeners { plain, tls: encrypted.next().zip(config.clone()) }).collect()
+}
+
 /// `auto` takes containers where an engine answers, and stays with them: those that outlived an earlier balancer
 /// would be nobody's if processes took their place.
 async fn wants_docker(config: &Config, past: &Past) -> Result<bool, StartError> {
     match config.fleet.runtime {
         RuntimeChoice::Docker => return Ok(true),
-        RuntimeChoice::Process => return Ok(false),
+        RuntimeChoice::Process | RuntimeChoice::Static => return Ok(false),
         RuntimeChoice::Auto => {}
     }
     if past.runtime() != Some("docker") {
@@ -222,10 +284,11 @@ fn affordable(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+fn bind(key: &'static str, address: SocketAddr, beside: bool) -> Result<TcpListener, StartError> {
     let bound = || {
         let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
         socket.set_reuseaddr(true)?;
+        socket.set_reuseport(beside)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod app;
+mod chain;
 pub mod config;
 pub mod fleet;
 pub mod metrics;

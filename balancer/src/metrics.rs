@@ -34,8 +34,18 @@ pub struct Metrics {
     latency: Histogram,
     /// Requests offered again, to the same replica or the next.
     pub retries: IntCounter,
+    /// Retries that the budget did not allow.
+    pub retries_denied: IntCounter,
+    /// How often no replica was well.
+    pub panics: IntCounter,
+    /// Requests that went past a replica which held too many.
+    pub overflows: IntCounter,
+    /// Lines of the access log that found no place in its queue.
+    pub log_lost: IntCounter,
+    limits_hit: IntCounterVec,
     connections: IntGauge,
     broken: IntCounterVec,
+    ejections: IntCounterVec,
     events: IntCounterVec,
     admin_connections: IntGauge,
     admin_refusals: IntCounterVec,
@@ -57,13 +67,20 @@ pub struct ReplicaMetrics {
     classes: [IntCounter; 5],
     latency: Histogram,
     broken: IntCounter,
+    /// How often it was left out because requests failed.
+    pub ejections: IntCounter,
 }
 
 impl ReplicaMetrics {
     /// A replica answered with `status`, `elapsed` after the request came.
-    pub fn answered(&self, status: StatusCode, elapsed: Duration) {
+    pub fn answered(&self, status: u16, elapsed: Duration) {
         self.classes[class(status)].inc();
         self.latency.observe(elapsed.as_secs_f64());
+    }
+
+    /// Its answers up to now, and those among them with a 5xx.
+    pub fn answers(&self) -> (u64, u64) {
+        (self.classes.iter().map(IntCounter::get).sum(), self.classes[4].get())
     }
 
     /// An answer of this replica ended before it was complete, and not because the client went away.
@@ -72,8 +89,8 @@ impl ReplicaMetrics {
     }
 }
 
-fn class(status: StatusCode) -> usize {
-    usize::from(status.as_u16() / 100).clamp(1, 5) - 1
+fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, 5) - 1
 }
 
 /// A connection, counted until it is dropped.
@@ -104,6 +121,21 @@ impl Metrics {
                 "retries_total",
                 "Requests offered again, to the same replica or the next.",
             ))?,
+            retries_denied: IntCounter::with_opts(named(
+                "retries_denied_total",
+                "Retries that proxy.retry_budget did not allow.",
+            ))?,
+            panics: IntCounter::with_opts(named("panics_total", "How often no replica was well any more."))?,
+            overflows: IntCounter::with_opts(named(
+                "overflows_total",
+                "Requests passed on because their replica held too many (proxy.bounded_load).",
+            ))?,
+            ejections: vec("ejections_total", "Replicas left out because requests failed.", &["replica"])?,
+            log_lost: IntCounter::with_opts(named(
+                "access_log_lost_total",
+                "Lines of the access log that found no place in its queue.",
+            ))?,
+            limits_hit: vec("limits_hit_total", "Limits that clients ran into.", &["limit"])?,
             connections: IntGauge::with_opts(named("connections", "Client connections."))?,
             broken: vec(
                 "answers_broken_total",
@@ -124,6 +156,12 @@ impl Metrics {
         registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.latency.clone()))?;
         registry.register(Box::new(metrics.retries.clone()))?;
+        registry.register(Box::new(metrics.retries_denied.clone()))?;
+        registry.register(Box::new(metrics.panics.clone()))?;
+        registry.register(Box::new(metrics.overflows.clone()))?;
+        registry.register(Box::new(metrics.ejections.clone()))?;
+        registry.register(Box::new(metrics.log_lost.clone()))?;
+        registry.register(Box::new(metrics.limits_hit.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.broken.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
@@ -138,7 +176,8 @@ impl Metrics {
     pub fn replica(&self, name: &str) -> ReplicaMetrics {
         let classes = CLASSES.map(|class| self.requests.with_label_values(&[name, class]));
         let broken = self.broken.with_label_values(&[name]);
-        ReplicaMetrics { classes, latency: self.latency.clone(), broken }
+        let ejections = self.ejections.with_label_values(&[name]);
+        ReplicaMetrics { classes, latency: self.latency.clone(), broken, ejections }
     }
 
     /// Forgets a replica that is gone, so that names do not pile up.
@@ -148,14 +187,21 @@ impl Metrics {
                 tracing::debug!(%error, name, "it had no counters");
             }
         }
-        if let Err(error) = self.broken.remove_label_values(&[name]) {
-            tracing::debug!(%error, name, "it had no counter");
+        for counters in [&self.broken, &self.ejections] {
+            if let Err(error) = counters.remove_label_values(&[name]) {
+                tracing::debug!(%error, name, "it had no counter");
+            }
         }
     }
 
     /// The balancer answered by itself.
     pub fn refused(&self, status: StatusCode) {
         self.refusals.with_label_values(&[status.as_str()]).inc();
+    }
+
+    /// A client ran into a limit.
+    pub fn limit_hit(&self, limit: &str) {
+        self.limits_hit.with_label_values(&[limit]).inc();
     }
 
     /// An administrative call was refused.
@@ -217,13 +263,20 @@ fn present(snapshot: &Snapshot, administration: Administration) -> Result<Regist
         replicas.with_label_values(&[state.name()]).set(number(count));
     }
     let in_flight = gauge("requests_in_flight", "Requests under way at a member.", "replica")?;
+    let ejected = gauge("ejected", "Whether a member is left out because requests failed.", "replica")?;
     for view in &snapshot.views {
         let upstream = snapshot.entry(view.id).and_then(|entry| entry.upstream.as_ref());
         if let Some(upstream) = upstream.filter(|upstream| upstream.instance.name == view.name) {
             in_flight.with_label_values(&[&view.name]).set(number(upstream.in_flight()));
+            ejected.with_label_values(&[&view.name]).set(i64::from(upstream.health.is_ejected()));
         }
     }
     for (name, help, value) in [
+        (
+            "panic",
+            "Whether no replica is well and requests go to sick ones.",
+            usize::from(snapshot.is_in_panic()),
+        ),
         ("admin_calls", "Administrative calls under way.", administration.calls),
         ("event_watchers", "Streams of events.", administration.watchers),
     ] {

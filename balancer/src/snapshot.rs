@@ -23,6 +23,17 @@ pub struct Entry {
     pub upstream: Option<Arc<Upstream>>,
 }
 
+impl Entry {
+    fn sick(&self) -> Option<&Arc<Upstream>> {
+        let upstream = self.upstream.as_ref()?;
+        let sick = match self.state {
+            State::Live => upstream.health.is_ejected(),
+            state => state == State::Suspect,
+        };
+        sick.then_some(upstream)
+    }
+}
+
 /// Ring, health and views at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -66,10 +77,32 @@ impl Snapshot {
         self.entries.get(id.index())?.as_ref()
     }
 
-    /// Who may answer for `slot`, best first: the live ones in the ring's order of preference, then the suspect
+    /// Who may answer for `slot`, best first: the healthy ones in the ring's order of preference, then the sick
     /// ones, which may only be slow.
     pub fn candidates(&self, slot: u32) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.in_state(slot, State::Live).chain(self.in_state(slot, State::Suspect))
+        self.healthy(slot).chain(self.sick(slot))
+    }
+
+    /// Those of them that are well: live, and not left out because requests failed.
+    pub fn healthy(&self, slot: u32) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.in_state(slot, State::Live).filter(|upstream| !upstream.health.is_ejected())
+    }
+
+    /// Those that are not, in the ring's order of preference: suspect, or left out.
+    pub fn sick(&self, slot: u32) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.table.preference(slot).filter_map(|id| self.entry(id)).filter_map(Entry::sick)
+    }
+
+    /// Whether nobody is well, and somebody is there that may answer all the same.
+    pub fn is_in_panic(&self) -> bool {
+        let well = |entry: &&Entry| entry.state == State::Live && entry.sick().is_none();
+        let entries = || self.entries.iter().flatten();
+        entries().find(well).is_none() && entries().any(|entry| entry.sick().is_some())
+    }
+
+    /// Everyone who can be connected to.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.entries.iter().flatten().filter_map(|entry| entry.upstream.as_ref())
     }
 
     fn in_state(&self, slot: u32, state: State) -> impl Iterator<Item = &Arc<Upstream>> {

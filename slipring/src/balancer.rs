@@ -135,7 +135,12 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
         }
     };
     match (balancer.address(), balancer.admin_address()) {
-        (Ok(main), Ok(admin)) => println!("listening on http://{main}\nadmin on http://{admin}"),
+        (Ok(main), Ok(admin)) => {
+            println!("listening on http://{main}\nadmin on http://{admin}");
+            if let Some(tls) = balancer.tls_address() {
+                println!("TLS on https://{tls}");
+            }
+        }
         (Err(error), _) | (_, Err(error)) => {
             complain(&error);
             return ExitCode::FAILURE;

@@ -372,7 +372,8 @@ async fn a_browser_reads_only_by_address() {
     let balancer = setup().start().await;
     for (port, path) in [(balancer.main, "/rep"), (balancer.admin, "/replicas"), (balancer.admin, "/metrics")]
     {
-        let rebound = "Host: evil.example:5001\r\nSec-Fetch-Site: same-origin\r\n\r\n";
+        // What a browser sends to a site without TLS: nothing says where the page comes from.
+        let rebound = "Host: evil.example:5001\r\nUser-Agent: Mozilla/5.0 (X11)\r\n\r\n";
         let mut page = Wire::sending(port, format!("GET {path} HTTP/1.1\r\n{rebound}")).await;
         assert_eq!(page.answer().await.expect("an answer").status, 403, "{path}");
         let own = [("sec-fetch-site", "none")];

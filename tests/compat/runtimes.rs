@@ -63,7 +63,7 @@ impl<R: Runtime> Subject<R> {
                 let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw).expect("a process id");
                 kill_process(pid, signal).expect("it runs");
             }
-            (handle, None) => panic!("{handle:?} without an engine"),
+            (handle, _) => panic!("{handle:?} is nothing that can be hurt here"),
         }
     }
 

@@ -201,12 +201,13 @@ async fn a_first_name_that_is_taken_is_told_with_its_owner_and_a_way_out_that_ha
 #[tokio::test(flavor = "multi_thread")]
 async fn auto_stays_with_containers_and_says_so_when_their_engine_is_away() {
     let engine = FakeEngine::start().await;
-    let setup = on_fake(&engine).set("fleet.runtime", "auto").set("fleet.start_timeout", "500ms");
+    let setup = on_fake(&engine).set("fleet.runtime", "auto");
     let mut balancer = setup.start_with(&["first".to_owned()]).await;
     let before = balancer.replicas().await;
     assert!(before[0].container.is_some(), "{before:?}");
     balancer.kill().await;
-    let output = setup.clone().set("docker.socket", "/nonexistent/docker.sock").output().await;
+    let away = setup.clone().set("docker.socket", "/nonexistent/docker.sock");
+    let output = away.set("fleet.start_timeout", "500ms").output().await;
     let words = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{words}");
     for part in ["are containers", "/nonexistent/docker.sock", "fleet.runtime = \"process\""] {

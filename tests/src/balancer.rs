@@ -59,6 +59,13 @@ impl Setup {
         setup
     }
 
+    /// The executable in front of these addresses, on all paths.
+    pub fn fixed(executable: &str, upstreams: &[std::net::SocketAddr]) -> Self {
+        let upstreams: Vec<_> = upstreams.iter().map(ToString::to_string).collect();
+        let setup = Self::new(executable).set("fleet.runtime", "static");
+        setup.set("fleet.upstreams", upstreams.join(",")).set("proxy.paths", "/*")
+    }
+
     /// Sets a key of the configuration.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Display) -> Self {

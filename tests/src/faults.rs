@@ -64,6 +64,11 @@ impl Process {
         1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes numbers")
     }
 
+    /// Files and connections that it has open.
+    pub fn open_files(self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

@@ -119,6 +119,9 @@ impl Http {
     ) -> Answer {
         let mut request = self.request(method.clone(), path);
         for (name, value) in headers {
+            if name.eq_ignore_ascii_case("host") {
+                request.headers_mut().expect("tests send valid requests").remove(HOST);
+            }
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).expect("tests send valid requests");
@@ -130,5 +133,32 @@ impl Http {
     /// `GET`, which is answered.
     pub async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, "").await
+    }
+}
+
+/// The sending half of a connection of HTTP/2.
+pub type Streams = hyper::client::conn::http2::SendRequest<crate::upstream::Answering>;
+
+impl Http {
+    /// HTTP/2 over bytes that lead to this server, or straight in the clear.
+    pub async fn streams_over<T>(&self, bytes: T) -> Streams
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let shaken = hyper::client::conn::http2::handshake(executor, TokioIo::new(bytes)).await;
+        let (sender, connection) = shaken.expect("HTTP/2 begins");
+        tokio::spawn(connection); // what goes wrong reaches the request
+        sender
+    }
+
+    /// HTTP/2 in the clear, by prior knowledge.
+    pub async fn streams(&self) -> Streams {
+        self.streams_over(TcpStream::connect(self.address).await.expect("it listens")).await
+    }
+
+    /// A request to this server as HTTP/2 has it.
+    pub fn stream(&self, method: Method, path: &str) -> Builder {
+        Request::builder().method(method).uri(format!("http://{}{path}", self.address))
     }
 }

@@ -11,11 +11,10 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, USER_AGENT};
 
 use super::refusal::Refusal;
 use crate::config::Secret;
-use crate::proxy::headers::came_through_a_proxy;
 
 /// Whom to let in.
 #[derive(Clone, Debug)]
@@ -75,12 +74,13 @@ impl Access {
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A browser says in `Origin` which page makes a call, and in `Sec-Fetch-Site` that it is a browser, also where it
-/// sends no `Origin`: with a page's reading of its own site. Only pages of this very balancer may call, and those by
-/// its address: a name in `Host` may be anybody's that was made to point here.
+/// A browser says in `Origin` which page makes a call, but not when a page reads what it takes for its own site; a
+/// page's name may have been made to point here meanwhile (DNS rebinding), and of a site without TLS nothing but
+/// its `User-Agent` tells a browser then. Only pages of this very balancer may call, and those by its address.
 fn is_cross_site(headers: &HeaderMap) -> bool {
     let origin = headers.get(ORIGIN);
-    if origin.is_none() && !headers.contains_key(SEC_FETCH_SITE) {
+    let agent = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    if origin.is_none() && !agent && !headers.contains_key(SEC_FETCH_SITE) {
         return false;
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -103,6 +103,11 @@ pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, n
         Ok(()) => next.run(request).await,
         Err(denied) => Refusal::from(denied).into_response(),
     }
+}
+
+/// Whether a request says that it came through another proxy.
+fn came_through_a_proxy(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "via", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
 
 #[cfg(test)]

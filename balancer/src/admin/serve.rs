@@ -25,7 +25,6 @@ use tower::ServiceExt;
 
 use super::refusal::Refusal;
 use crate::metrics::Metrics;
-use crate::proxy::headers::names_its_host;
 use crate::socket;
 
 /// How long `accept` waits after an error that time alone can mend (no file descriptor left).
@@ -104,4 +103,14 @@ async fn answer(
     }
     request.extensions_mut().insert(ConnectInfo(peer));
     router.oneshot(request.map(Body::new)).await
+}
+
+/// Whether a request says which host it means, as RFC 9112 section 3.2 wants it: once, and validly.
+fn names_its_host(headers: &http::HeaderMap, version: http::Version) -> bool {
+    let mut hosts = headers.get_all(http::header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => version < http::Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+        (Some(host), None) => host.is_empty() || http::uri::Authority::try_from(host.as_bytes()).is_ok(),
+    }
 }

@@ -5,21 +5,25 @@
 //! mirror of the file was the alternative: it stops at the first mistake, knows no environment, and needs its
 //! documentation kept in step by hand.
 
+mod calm;
 mod parse;
 mod reader;
 mod report;
 
+pub use calm::CalmConfig;
 pub use reader::{Origin, Sources};
 pub use report::{ConfigError, Mistake};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
 use slipring_hashing::{HashPair, Placement};
 
 use crate::proxy::key::KeySource;
+use crate::proxy::tls::TlsFiles;
 use reader::Reader;
 
 /// The file that is read when it is there and no other was named.
@@ -28,8 +32,12 @@ pub const DEFAULT_FILE: &str = "slipring.toml";
 /// Validated configuration: whatever is in here can be acted on.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where clients connect over TLS, and with which certificate.
+    pub tls: Option<(SocketAddr, TlsFiles)>,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Whether another balancer may listen at the same addresses, so that a new one starts beside one that drains.
+    pub reuse_port: bool,
     /// Where only administrators connect.
     pub admin: AdminConfig,
     /// The file that remembers the membership; `None` remembers nothing.
@@ -86,6 +94,8 @@ pub enum RuntimeChoice {
     Process,
     /// Containers.
     Docker,
+    /// Nothing: they run elsewhere, at given addresses.
+    Static,
 }
 
 /// Whether a respawned replica keeps its name.
@@ -106,6 +116,8 @@ pub struct FleetConfig {
     pub max_replicas: usize,
     /// What runs them.
     pub runtime: RuntimeChoice,
+    /// Where they are, if nothing here runs them.
+    pub upstreams: Vec<std::net::SocketAddr>,
     /// Time from the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
     /// How long one heartbeat may take, and how soon a suspect is asked again; at most the interval.
@@ -174,10 +186,38 @@ pub struct ProxyConfig {
     pub replica_idle_timeout: Duration,
     /// How many replicas one request may wait for in turn; a refused connection costs no wait and does not count.
     pub max_attempts: usize,
+    /// From the first moment of a connection, or the first byte of a later request, to the end of its head.
+    pub header_timeout: Duration,
+    /// How long nothing may pass through an upgraded connection (WebSocket).
+    pub tunnel_timeout: Duration,
+    /// Threads of the data plane.
+    pub workers: usize,
+    /// The longest head of a request.
+    pub max_header_bytes: usize,
+    /// The longest body of a request.
+    pub max_body_bytes: u64,
+    /// Streams of one HTTP/2 connection.
+    pub max_streams: u32,
+    /// Streams of one HTTP/2 connection that the client takes back within ten seconds.
+    pub max_resets: u32,
+    /// Proxies whose word about their clients counts.
+    pub trusted: Vec<IpNet>,
+    /// Requests that wait for a place at one replica.
+    pub max_waiting_per_replica: usize,
     /// Client connections at a time.
     pub max_connections: usize,
     /// Connections to one replica at a time.
     pub max_connections_per_replica: usize,
+    /// What keeps it calm.
+    pub calm: CalmConfig,
+}
+
+impl ProxyConfig {
+    /// Whether the word of `peer` about its own clients counts.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
 }
 
 impl Config {
@@ -205,6 +245,12 @@ impl Config {
             "Where clients connect; port 0 takes a free one.",
             parse::address,
         );
+        let reuse_port = r.key(
+            "reuse_port",
+            "false",
+            "true | false: whether a new balancer may start at the same addresses beside one that drains (SO_REUSEPORT).",
+            parse::one_of(&["true", "false"]),
+        ) == "true";
         let state = r.key(
             "state",
             ".slipring/state.json",
@@ -217,6 +263,7 @@ impl Config {
             "How long a stop of the balancer waits for requests in flight.",
             parse::duration,
         );
+        let tls = Self::read_tls(r);
         let admin = Self::read_admin(r);
         let placement = Self::read_ring(r);
         let fleet = Self::read_fleet(r, &placement);
@@ -241,7 +288,49 @@ impl Config {
             );
         }
         let proxy = Self::read_proxy(r);
-        Self { listen, admin, state, drain_timeout, fleet, process, docker, placement, proxy }
+        Self {
+            listen,
+            reuse_port,
+            tls,
+            admin,
+            state,
+            drain_timeout,
+            fleet,
+            process,
+            docker,
+            placement,
+            proxy,
+        }
+    }
+
+    fn read_tls(r: &mut Reader<'_>) -> Option<(SocketAddr, TlsFiles)> {
+        r.section("tls", "The same over TLS, with HTTP/2 where the client can.");
+        let listen = r.key(
+            "tls.listen",
+            "",
+            "Where clients connect, like 0.0.0.0:5443; \"\": nowhere.",
+            parse::optional_address,
+        );
+        let certificate = r.key(
+            "tls.certificate",
+            "",
+            "The chain as PEM; taken anew when the file changes.",
+            parse::optional_path,
+        );
+        let key = r.key("tls.key", "", "Its key as PEM.", parse::optional_path);
+        match (listen, certificate, key) {
+            (None, None, None) => None,
+            (Some(listen), Some(certificate), Some(key)) => {
+                Some((listen, TlsFiles { certificate, key, client_ca: None }))
+            }
+            _ => {
+                r.mistake(
+                    &["tls.listen", "tls.certificate", "tls.key"],
+                    "tls.listen with tls.certificate and tls.key, or none of the three",
+                );
+                None
+            }
+        }
     }
 
     fn read_admin(r: &mut Reader<'_>) -> AdminConfig {
@@ -335,8 +424,14 @@ impl Config {
             runtime: r.key(
                 "fleet.runtime",
                 "auto",
-                "auto (docker where its socket answers) | process | docker.",
+                "auto (docker where its socket answers) | process | docker | static (upstreams, which run elsewhere).",
                 parse::runtime,
+            ),
+            upstreams: r.key(
+                "fleet.upstreams",
+                "[]",
+                "Addresses that the runtime `static` balances over; nothing is started there.",
+                parse::upstreams,
             ),
             heartbeat_interval: r.key(
                 "fleet.heartbeat_interval",
@@ -347,7 +442,7 @@ impl Config {
             heartbeat_timeout: r.key(
                 "fleet.heartbeat_timeout",
                 "900ms",
-                "How long one heartbeat may take, at most the interval; a replica that missed one is asked again after as long.",
+                "How long one heartbeat may take, at most the interval; and, unless it is set, at most nine tenths of it.",
                 parse::duration,
             ),
             heartbeat_path: r.key(
@@ -413,12 +508,18 @@ impl Config {
             ),
         };
         if !r.is_set("fleet.heartbeat_timeout") {
-            fleet.heartbeat_timeout = fleet.heartbeat_timeout.min(fleet.heartbeat_interval);
+            fleet.heartbeat_timeout = fleet.heartbeat_timeout.min(fleet.heartbeat_interval * 9 / 10);
         }
         if fleet.heartbeat_timeout > fleet.heartbeat_interval {
             r.mistake(
                 &["fleet.heartbeat_timeout"],
                 "at most fleet.heartbeat_interval, or heartbeats would overtake each other",
+            );
+        }
+        if (fleet.runtime == RuntimeChoice::Static) == fleet.upstreams.is_empty() {
+            r.mistake(
+                &["fleet.upstreams", "fleet.runtime"],
+                "addresses, with fleet.runtime = \"static\" and only with it",
             );
         }
         if fleet.backoff_min > fleet.backoff_max {
@@ -461,11 +562,28 @@ impl Config {
             connect_timeout: r.key("proxy.connect_timeout", "1s", "To a replica's accept.", parse::duration),
             first_byte_timeout: r.key("proxy.first_byte_timeout", "30s", "From the request to the head of its answer.", parse::duration),
             idle_timeout: r.key("proxy.idle_timeout", "60s", "Between two pieces of a body, and on a client's kept-alive connection.", parse::duration),
+            header_timeout: r.key("proxy.header_timeout", "10s", "From a connection's first moment, or a later request's first byte, to the end of the head.", parse::duration),
+            tunnel_timeout: r.key("proxy.tunnel_timeout", "1h", "How long nothing may pass through an upgraded connection (WebSocket).", parse::duration),
             replica_idle_timeout: r.key("proxy.replica_idle_timeout", "15s", "How long an idle connection to a replica is kept; less than the replica itself keeps it.", parse::duration),
             max_attempts: r.key("proxy.max_attempts", "3", "How many replicas one request may wait for in turn; a refused connection costs no wait and does not count.", parse::number(1_usize..=100)),
+            workers: cores_if_none(r.key("proxy.workers", "0", "Threads of the data plane; 0: one for each core.", parse::number(0_usize..=256))),
+            max_header_bytes: r.key("proxy.max_header_bytes", "16384", "The longest head of a request; beyond it 431.", parse::number(1024_usize..=32_768)),
+            max_body_bytes: Some(r.key("proxy.max_body_bytes", "0", "The longest body of a request, beyond it 413; 0: any.", parse::number(0_u64..=u64::MAX))).filter(|&limit| limit > 0).unwrap_or(u64::MAX),
+            max_streams: r.key("proxy.max_streams", "128", "Requests under way on one HTTP/2 connection.", parse::number(1_u32..=65_536)),
+            max_resets: r.key("proxy.max_resets", "256", "Requests that a client may take back within ten seconds before their answers, on one HTTP/2 connection; beyond them it ends.", parse::number(1_u32..=1_000_000)),
+            trusted: r.key("proxy.trusted", "[\"127.0.0.0/8\", \"::1/128\"]", "Networks of proxies whose Forwarded and X-Forwarded-* count; from anyone else they are replaced.", parse::networks),
+            max_waiting_per_replica: r.key("proxy.max_waiting_per_replica", "16384", "Requests that wait for a free connection to one replica; beyond them 503.", parse::number(0_usize..=1_000_000)),
             max_connections: r.key("proxy.max_connections", "20000", "Clients at a time (at most three quarters of the limit of open files); more wait in the kernel's queue.", parse::number(1_usize..=1_000_000)),
             max_connections_per_replica: r.key("proxy.max_connections_per_replica", "1024", "Requests beyond these wait for a free connection, at most first_byte_timeout.", parse::number(1_usize..=1_000_000)),
+            calm: CalmConfig::read(r),
         }
+    }
+}
+
+fn cores_if_none(workers: usize) -> usize {
+    match workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
     }
 }
 

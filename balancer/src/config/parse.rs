@@ -8,6 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
+use slipring_hashing::bounded::BoundedLoads;
 use slipring_hashing::{HashPair, Probing};
 
 use super::reader::Written;
@@ -52,6 +54,27 @@ pub(super) fn one_of(choices: &'static [&'static str]) -> impl Fn(&Written) -> P
     }
 }
 
+/// A number that need not be whole.
+pub(super) fn fraction(least: f64, most: f64) -> impl Fn(&Written) -> Parsed<f64> {
+    move |written| {
+        let number = written.text()?.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("a number from {least} to {most}"))
+    }
+}
+
+pub(super) fn truth(written: &Written) -> Parsed<bool> {
+    written.text()?.parse().map_err(|_| "true or false".into())
+}
+
+pub(super) fn bounded_load(written: &Written) -> Parsed<Option<BoundedLoads>> {
+    let expected = || "a factor above 1 and up to 1000, like 1.25, or 0 for none".to_owned();
+    let factor: f64 = written.text()?.parse().map_err(|_| expected())?;
+    if factor == 0.0 {
+        return Ok(None);
+    }
+    BoundedLoads::new(factor).ok().filter(|_| factor <= 1000.0).map(Some).ok_or_else(expected)
+}
+
 fn named<T: Copy>(choices: &[(&str, T)], written: &Written) -> Parsed<T> {
     let text = written.text()?;
     choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
@@ -61,8 +84,8 @@ fn named<T: Copy>(choices: &[(&str, T)], written: &Written) -> Parsed<T> {
 }
 
 pub(super) fn runtime(written: &Written) -> Parsed<RuntimeChoice> {
-    use RuntimeChoice::{Auto, Docker, Process};
-    named(&[("auto", Auto), ("process", Process), ("docker", Docker)], written)
+    use RuntimeChoice::{Auto, Docker, Process, Static};
+    named(&[("auto", Auto), ("process", Process), ("docker", Docker), ("static", Static)], written)
 }
 
 pub(super) fn respawn_name(written: &Written) -> Parsed<RespawnName> {
@@ -147,6 +170,28 @@ pub(super) fn words(written: &Written) -> Parsed<Vec<String>> {
     } else {
         Ok(words)
     }
+}
+
+/// Addresses, each of them once.
+pub(super) fn upstreams(written: &Written) -> Parsed<Vec<SocketAddr>> {
+    let expected = || "a list of addresses like \"10.0.0.1:8080\", each of them once".to_owned();
+    let list = written.list();
+    let addresses: Option<Vec<SocketAddr>> = list.iter().map(|text| text.parse().ok()).collect();
+    let distinct = |list: &Vec<SocketAddr>| {
+        let set: std::collections::BTreeSet<_> = list.iter().collect();
+        set.len() == list.len()
+    };
+    addresses.filter(distinct).ok_or_else(expected)
+}
+
+pub(super) fn networks(written: &Written) -> Parsed<Vec<IpNet>> {
+    let expected = || "a list of networks like \"10.0.0.0/8\" or \"::1/128\"".to_owned();
+    let list: Option<Vec<_>> = written.list().iter().map(|text| text.parse().ok()).collect();
+    list.ok_or_else(expected)
+}
+
+pub(super) fn optional_address(written: &Written) -> Parsed<Option<SocketAddr>> {
+    if written.text()?.is_empty() { Ok(None) } else { address(written).map(Some) }
 }
 
 pub(super) fn key_sources(written: &Written) -> Parsed<Vec<KeySource>> {

@@ -315,9 +315,9 @@ fn variables(key: &str) -> Vec<String> {
     if key == "ring.hash" { vec![own, "HASH_NUM".to_owned()] } else { vec![own] }
 }
 
-/// A default as TOML: numbers and lists as they are, anything else quoted.
+/// A default as TOML: numbers, truth values and lists as they are, anything else quoted.
 fn notation(default: &str) -> String {
-    if default.starts_with('[') || default.parse::<u64>().is_ok() {
+    if default.starts_with('[') || default.parse::<f64>().is_ok() || default.parse::<bool>().is_ok() {
         default.to_owned()
     } else {
         format!("{default:?}")

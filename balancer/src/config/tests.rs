@@ -76,7 +76,7 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
 fn a_shorter_interval_brings_its_timeout_along() {
     let interval = [("fleet.heartbeat_interval", "200ms")];
     let fleet = load("", &[], &interval).unwrap().fleet;
-    assert_eq!(fleet.heartbeat_timeout, fleet.heartbeat_interval);
+    assert_eq!(fleet.heartbeat_timeout, fleet.heartbeat_interval * 9 / 10);
     assert!(load("[fleet]\nheartbeat_timeout = \"900ms\"", &[], &interval).is_err(), "not if it was set");
 }
 

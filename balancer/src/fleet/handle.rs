@@ -62,6 +62,11 @@ impl Fleet {
         self.snapshot.load_full()
     }
 
+    /// The same for a moment's look, without the cost of keeping it.
+    pub fn look(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
     /// What the fleet tells.
     pub fn events(&self) -> &Events {
         &self.events

@@ -3,13 +3,15 @@
 //! Nothing is moved or written before it is certain that the fleet can begin: a membership that the configuration
 //! has no room for is a mistake in the configuration, not a corrupt file.
 
+use std::net::SocketAddr;
+
 use slipring_hashing::ReplicaId;
 
 use super::events::{Events, News};
 use super::memory::{Memory, Recollection, Remembered};
 use super::runtime::{Found, Runtime, RuntimeError};
 use super::shell::BeginError;
-use crate::config::Config;
+use crate::config::{Config, RuntimeChoice};
 
 /// What is known before anything was asked of a runtime.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ impl Past {
     /// # Errors
     /// When it cannot be read, or names more members than the ring holds.
     pub fn recall(config: &Config) -> Result<Self, BeginError> {
-        let memory = config.state.clone().map(|path| Memory::open(path, &config.placement)).transpose()?;
+        // Whom the configuration lists is there: nothing else is remembered.
+        let path = config.state.clone().filter(|_| config.fleet.runtime != RuntimeChoice::Static);
+        let memory = path.map(|path| Memory::open(path, &config.placement)).transpose()?;
         let recollection = memory.as_ref().map_or(Ok(Recollection::Nothing), Memory::recall)?;
         if let Recollection::Members { members, .. } = &recollection {
             check_room(config, members.len(), "are remembered")?;
@@ -76,7 +80,10 @@ impl Past {
         };
         let mut members = adopted(found);
         if members.is_empty() {
-            members = first_members(config.fleet.replicas);
+            members = match config.fleet.runtime {
+                RuntimeChoice::Static => listed(&config.fleet.upstreams),
+                _ => first_members(config.fleet.replicas),
+            };
             let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
             runtime.vet(&names).await.map_err(|error| match error {
                 RuntimeError::Foreign { name, owner } => BeginError::FirstName { name, owner },
@@ -118,6 +125,16 @@ fn first_members(count: usize) -> Vec<Remembered> {
         Remembered { id, name: format!("Server-{}", id.number()), claims: Vec::new() }
     };
     (0..u16::MAX).take(count).map(member).collect()
+}
+
+/// The listed addresses with the identities 0, 1, …
+fn listed(upstreams: &[SocketAddr]) -> Vec<Remembered> {
+    let member = |(id, address): (u16, &SocketAddr)| Remembered {
+        id: ReplicaId(id),
+        name: address.to_string(),
+        claims: Vec::new(),
+    };
+    (0..u16::MAX).zip(upstreams).map(member).collect()
 }
 
 /// Tells what the operator should know of the beginning.

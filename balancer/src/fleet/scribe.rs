@@ -82,7 +82,7 @@ async fn write(
             let stored = tokio::task::spawn_blocking(move || store.store(&members)).await;
             let failure = match stored {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(super::runtime::words(&error)),
+                Ok(Err(error)) => Some(crate::chain::words(&error)),
                 Err(error) => Some(error.to_string()),
             };
             tries.send_replace(Tried { version, failure: failure.clone() });

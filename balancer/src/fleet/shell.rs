@@ -25,7 +25,7 @@ use super::scribe::Scribe;
 use super::state::{Instance, State};
 use crate::config::{Config, FleetConfig};
 use crate::metrics::Metrics;
-use crate::proxy::upstream::{Upstream, UpstreamLimits};
+use crate::proxy::upstream::{Alarm, Upstream, UpstreamLimits};
 use crate::snapshot::{Entry, Shared, Snapshot};
 
 /// Requests and reports waiting for the owner; more make their senders wait.
@@ -74,6 +74,7 @@ pub async fn begin<R: Runtime>(
     runtime: R,
     exits: mpsc::Receiver<Exit>,
     metrics: Arc<Metrics>,
+    alarm: Alarm,
 ) -> Result<(Fleet, Vec<IpAddr>), BeginError> {
     runtime.prepare().await?;
     let own_addresses = runtime.own_addresses().await;
@@ -96,7 +97,10 @@ pub async fn begin<R: Runtime>(
         config: config.fleet.clone(),
         limits: UpstreamLimits {
             connections: config.proxy.max_connections_per_replica,
-            idle_timeout: config.proxy.replica_idle_timeout,
+            waiting: config.proxy.max_waiting_per_replica,
+            workers: config.proxy.workers,
+            alarm,
+            ejection: config.proxy.calm.ejection,
         },
         scribe: memory.map(|memory| scribe(memory, events.clone())),
         events: events.clone(),
@@ -248,7 +252,14 @@ impl<R: Runtime> Owner<R> {
                 }
                 Err(refused) => answer(reply, Err(refused.into())),
             },
-            Message::Event(event) => self.handle(event),
+            Message::Event(event) => {
+                if let Event::Beat { instance, .. } = &event
+                    && self.upstreams.get(&instance.incarnation).is_some_and(|upstream| upstream.has_served())
+                {
+                    self.handle(Event::Served { instance: instance.clone() });
+                }
+                self.handle(event);
+            }
             Message::Shutdown(_) => {}
         }
     }
@@ -411,7 +422,7 @@ impl<R: Runtime> Owner<R> {
             let upstream = running.map(|running| {
                 let new = || {
                     let metrics = self.metrics.replica(&instance.name);
-                    Arc::new(Upstream::new(instance.clone(), running.address, self.limits, metrics))
+                    Arc::new(Upstream::new(instance.clone(), running.address, &self.limits, metrics))
                 };
                 self.upstreams.entry(instance.incarnation).or_insert_with(new).clone()
             });

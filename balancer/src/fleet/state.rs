@@ -80,6 +80,8 @@ pub enum Handle {
     Pid(u32),
     /// A container.
     Container(String),
+    /// Somebody else's, as the configuration names it.
+    Upstream(String),
 }
 
 /// One replica as `/replicas` and the snapshot show it.

@@ -5,30 +5,25 @@
 //! no body; else the client learns that nobody knows what became of it. Before each offer the fleet is looked at
 //! anew: a request that waited for a dying replica must not trust what it knew when it came.
 
-use std::error::Error as _;
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{Request, Response, Version};
-use http_body::Body;
-use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use slipring_hashing::Key;
+use slipring_hashing::bounded::BoundedLoads;
 
-use super::body::{AtEnd, BodyError, Forwarded};
+use super::access_log::Tally;
+use super::calm::Calm;
+use super::connection::{ConnectError, Connection};
 use super::error::{ProxyError, Refusal};
-use super::headers::{REPLICA, add_forwarded, add_via, remove_hop_by_hop};
-use super::key;
-use super::pool::{ConnectError, Sender, connect};
-use super::upload::{Upload, UploadEnd, watched};
+use super::exchange::{Client, ClientFailure, Exchange, Failure, Outcome, Terms};
+use super::key::Found;
 use super::upstream::{Flight, Upstream};
+use super::wire::Framing;
 use crate::config::ProxyConfig;
 use crate::fleet::handle::Fleet;
 use crate::metrics::Metrics;
 use crate::sampled::Sampled;
+use crate::snapshot::Snapshot;
 
 /// Replicas that one request is offered to at the very most, those that took no connection included.
 const MOST_OFFERS: usize = 32;
@@ -42,66 +37,87 @@ pub struct Proxy {
     pub start_timeout: Duration,
     /// The ring, the replicas' health, and an ear for refused connections.
     pub fleet: Fleet,
+    /// What keeps it calm.
+    pub calm: Calm,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Failures, told in the log now and then.
     pub complaints: Sampled,
 }
 
-/// An answer under way: when its body ends the connection is free for the next request.
+/// A request that is to be forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What it is routed by.
+    pub key: &'a Found,
+    /// Whether asking twice is as good as asking once.
+    pub idempotent: bool,
+    /// The rest.
+    pub terms: Terms<'a>,
+    /// Which thread this is.
+    pub worker: usize,
+    /// Where to note what came of it.
+    pub tally: &'a Tally,
+}
+
+/// A request that was carried to its end.
 #[derive(Debug)]
-pub struct Answering {
-    flight: Flight,
-    exchange: Exchange,
+pub struct Carried {
+    /// How.
+    pub outcome: Outcome,
+    /// By whom; it counts as in flight while this is held.
+    pub flight: Flight,
+    /// Over what, if the connection now belongs to another protocol.
+    pub connection: Option<Connection>,
 }
 
-impl AtEnd for Answering {
-    fn at_end(self) {
-        self.flight.0.pool.give_back(self.exchange.sender);
-    }
-
-    fn at_failure(self, error: &BodyError) {
-        let upstream = &self.flight.0;
-        upstream.metrics.broke_off();
-        if let Some(silent) = upstream.complaints.pass(Instant::now()) {
-            let cause = error.source().map(ToString::to_string);
-            tracing::warn!(%error, cause, replica = upstream.instance.name, silent, "an answer broke off");
-        }
-    }
-}
-
-/// A connection in use, and the place that it takes among the replica's.
+/// Why a request was not carried to its end.
 #[derive(Debug)]
-struct Exchange {
-    sender: Sender,
-    _place: OwnedSemaphorePermit,
+pub enum Uncarried {
+    /// The client can still be told.
+    Refused(Refusal),
+    /// The answer had begun; its connection can only be broken off.
+    Broken,
+    /// Nobody is there to be told.
+    Gone,
 }
-
-/// The body of an answer.
-pub type AnswerBody = Forwarded<Answering>;
-
-/// A request as it is sent to a replica.
-pub type Outgoing = Request<Forwarded<Upload>>;
 
 /// What offering a request to one replica came to.
 enum Offer {
-    Answered(Response<Incoming>, Exchange),
-    /// Nothing of the request was taken; here it is again.
-    NotBegun(Outgoing, ConnectError),
+    Carried(Outcome, Option<Connection>),
+    /// Nothing of the request was taken.
+    NotBegun(ConnectError),
     /// It was begun, and no answer will come. `reused`: perhaps only because an old connection had ended.
     Lost {
         reused: bool,
         error: ProxyError,
     },
+    Over(Uncarried),
 }
 
-/// How long an offer may take.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// Of the whole request, however many replicas it is offered to: for a place and, with nothing to be sent before
-    /// it, for the answer.
-    deadline: tokio::time::Instant,
-    bodyless: bool,
+impl Offer {
+    /// Whether the replica itself failed: not its old connection, not the client, and not before the fleet knew.
+    fn is_the_replicas_fault(&self) -> bool {
+        match self {
+            Self::NotBegun(error) => {
+                matches!(error, ConnectError::Timeout(_) | ConnectError::Io(_) | ConnectError::Ended)
+            }
+            Self::Lost { reused, error: ProxyError::Lost(_) } => !reused,
+            Self::Lost { error, .. } => {
+                matches!(error, ProxyError::Garbled | ProxyError::Timeout(_) | ProxyError::Unread(_))
+            }
+            Self::Carried(..) | Self::Over(_) => false,
+        }
+    }
+}
+
+/// A replica that is to be asked, entered.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// The request counts as in flight while this is held.
+    pub(super) flight: Flight,
+    /// No replica is well; this one is asked all the same.
+    pub(super) panic: bool,
 }
 
 impl Proxy {
@@ -115,62 +131,80 @@ impl Proxy {
         })
     }
 
-    /// Forwards one request of `client` and returns the head of the answer, with its body still to come.
-    pub async fn forward(
-        &self,
-        request: Request<Incoming>,
-        client: IpAddr,
-    ) -> Result<Response<AnswerBody>, Refusal> {
-        let started = Instant::now();
-        let (head, body) = request.into_parts();
-        let found = key::of(&self.config.key, &head, client);
-        let bodyless = body.is_end_stream();
-        let repeatable = bodyless && head.method.is_idempotent();
-        let head = outgoing_head(head, client, !bodyless);
-        let spare = repeatable.then(|| head.clone());
-        let (body, mut upload) = watched(body, self.config.idle_timeout);
-        let mut request = Request::from_parts(head, body);
-
+    /// Forwards one request and its answer.
+    pub async fn forward<C: Client>(&self, asked: Asked<'_>, client: &mut C) -> Result<Carried, Uncarried> {
+        let repeatable = asked.idempotent && asked.terms.framing == Framing::None && !asked.terms.may_upgrade;
+        let asked = Asked { idempotent: repeatable, ..asked }; // as far as a lost connection is concerned
+        let mut exchange = Exchange::new(client, asked.terms);
         let mut tried: Vec<u64> = Vec::new();
         let mut begun = 0;
         let mut fresh = false;
         let mut last: Option<Refusal> = None;
+        let mut owed: Option<Arc<Upstream>> = None;
+        self.calm.budget.came(asked.worker);
         let mut deadline = None;
         while tried.len() < MOST_OFFERS && begun < self.config.max_attempts {
-            let Some(flight) = self.candidate(found.key(), &tried).await else { break };
+            let Some(Candidate { flight, panic }) = self.candidate(asked.key.key(), &tried).await else {
+                break;
+            };
             // From the first offer on: the fleet's own start is not the replicas' fault.
-            let deadline =
-                *deadline.get_or_insert_with(|| tokio::time::Instant::now() + self.config.first_byte_timeout);
-            if last.is_some() && tokio::time::Instant::now() >= deadline {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + asked.terms.patience.first_byte);
+            if last.is_some() && Instant::now() >= deadline {
                 break;
             }
             let upstream = flight.0.clone();
             if last.is_some() {
+                if let Some(failed) = owed.take()
+                    && !failed.is_gone()
+                    && !self.calm.budget.withdraw()
+                    && !self.is_dead(&failed, &asked).await
+                {
+                    self.metrics.retries_denied.inc();
+                    break;
+                }
                 self.metrics.retries.inc();
             }
-            let refusal = |error| Refusal { error, replica: Some(upstream.header.clone()) };
-            let limits = Limits { deadline, bodyless };
-            match self.offer(&upstream, request, &mut upload, fresh, limits).await {
-                Offer::Answered(response, exchange) => {
-                    upstream.metrics.answered(response.status(), started.elapsed());
-                    return Ok(self.answer(response, Answering { flight, exchange }));
-                }
-                Offer::NotBegun(same, error) => {
+            exchange.in_panic(panic);
+            let refusal = |error| Refusal { error, replica: Some(upstream.header.clone()), panic };
+            let offer = self.offer(&upstream, &mut exchange, &asked, fresh, deadline).await;
+            let (status, sent) = exchange.answered();
+            asked.tally.status.set(status);
+            asked.tally.bytes.set(sent);
+            asked.tally.attempts.set(asked.tally.attempts.get() + 1);
+            if self.calm.log.is_some() {
+                asked.tally.replica.replace(Some(upstream.header.clone()));
+            }
+            if offer.is_the_replicas_fault() {
+                upstream.health.failed();
+            }
+            if upstream.health.is_suspicious() {
+                self.calm.ejector.judge(&upstream, &self.fleet.look());
+            }
+            match offer {
+                Offer::Carried(outcome, connection) => return Ok(Carried { outcome, flight, connection }),
+                Offer::Over(uncarried) => return Err(uncarried),
+                Offer::NotBegun(error) => {
+                    if matches!(error, ConnectError::Full) {
+                        // Its key stays its key: a crowd at one replica is not sent on to the next.
+                        return Err(Uncarried::Refused(refusal(ProxyError::Unreachable(error))));
+                    }
                     if matches!(error, ConnectError::Refused) {
                         self.fleet.report_refused(&upstream.instance);
                     }
                     // Only what cost time counts as an attempt: refusals are over at once.
-                    begun += usize::from(!matches!(error, ConnectError::Refused | ConnectError::Gone));
+                    let cost = !matches!(error, ConnectError::Refused | ConnectError::Gone);
+                    owed = cost.then(|| upstream.clone());
+                    begun += usize::from(cost);
                     tried.push(upstream.instance.incarnation);
                     fresh = false;
-                    request = same;
                     last = Some(refusal(ProxyError::Unreachable(error)));
                 }
                 Offer::Lost { reused, error } => {
-                    let Some(spare) = spare.clone().filter(|_| error.may_be_repeated()) else {
-                        return Err(refusal(error));
-                    };
-                    request = Request::from_parts(spare, Forwarded::none());
+                    if !(repeatable && error.may_be_repeated()) {
+                        return Err(Uncarried::Refused(refusal(error)));
+                    }
+                    exchange.rewind();
+                    owed = Some(upstream.clone());
                     // An old connection may have ended by itself: the same replica is tried once more on a new one.
                     fresh = reused;
                     if !reused {
@@ -181,149 +215,171 @@ impl Proxy {
                 }
             }
         }
-        Err(last.unwrap_or(Refusal { error: ProxyError::NoReplica, replica: None }))
+        Err(Uncarried::Refused(last.unwrap_or(ProxyError::NoReplica.into())))
+    }
+
+    /// Whether nobody listens there any more. What a dead replica took with it is no load on it: asking another for
+    /// that multiplies nothing, so it is not for the budget to refuse.
+    async fn is_dead(&self, upstream: &Upstream, asked: &Asked<'_>) -> bool {
+        let within = self.config.connect_timeout;
+        match Connection::open(upstream.address, within, asked.terms.patience.idle).await {
+            Ok(connection) => {
+                if !upstream.is_gone() {
+                    upstream.pool(asked.worker).give_back(connection, asked.terms.ticket.now_ms());
+                }
+                false
+            }
+            Err(ConnectError::Refused) => {
+                self.fleet.report_refused(&upstream.instance);
+                true
+            }
+            Err(_) => upstream.is_gone(),
+        }
     }
 
     /// The best replica for `key` at this moment that was not tried yet, entered.
-    async fn candidate(&self, key: slipring_hashing::Key<'_>, tried: &[u64]) -> Option<Flight> {
-        let find = || {
-            let snapshot = self.fleet.snapshot();
-            let slot = snapshot.table.slot_of(key);
-            let untried = |upstream: &&Arc<Upstream>| !tried.contains(&upstream.instance.incarnation);
-            snapshot.candidates(slot).filter(untried).find_map(Upstream::enter)
-        };
-        if let Some(flight) = find() {
-            return Some(flight);
+    pub(super) async fn candidate(&self, key: Key<'_>, tried: &[u64]) -> Option<Candidate> {
+        if let Some(candidate) = self.find(key, tried) {
+            return Some(candidate);
         }
-        if self.fleet.has_settled()
-            || tokio::time::timeout(self.start_timeout, self.fleet.settled()).await.is_err()
+        if !self.fleet.has_settled()
+            && tokio::time::timeout(self.start_timeout, self.fleet.settled()).await.is_err()
         {
             return None;
         }
-        find()
+        // Looked for again even if it has settled: perhaps just now, after the first look.
+        self.find(key, tried)
     }
 
-    /// A free place among the replica's connections, waited for in order of coming.
-    async fn place(
-        &self,
-        upstream: &Upstream,
-        deadline: tokio::time::Instant,
-    ) -> Result<OwnedSemaphorePermit, ConnectError> {
-        if let Ok(place) = upstream.places.clone().try_acquire_owned() {
-            return Ok(place);
+    fn find(&self, key: Key<'_>, tried: &[u64]) -> Option<Candidate> {
+        let snapshot = self.fleet.look();
+        let slot = snapshot.table.slot_of(key);
+        let untried = |upstream: &&Arc<Upstream>| !tried.contains(&upstream.instance.incarnation);
+        let well = |flight| Candidate { flight, panic: false };
+        if let Some(bounded) = self.calm.bounded
+            && let Some(flight) = self.find_within(bounded, &snapshot, slot, tried)
+        {
+            return Some(well(flight));
         }
-        tokio::select! {
-            place = tokio::time::timeout_at(deadline, upstream.places.clone().acquire_owned()) => match place {
-                Ok(place) => place.map_err(|_| ConnectError::Gone),
-                Err(_) => Err(ConnectError::Timeout(self.config.first_byte_timeout)),
-            },
-            () = upstream.gone.cancelled() => Err(ConnectError::Gone),
+        if let Some(flight) = snapshot.healthy(slot).filter(untried).find_map(Upstream::enter) {
+            return Some(well(flight));
         }
+        let flight = snapshot.sick(slot).filter(untried).find_map(Upstream::enter)?;
+        let panic = snapshot.is_in_panic();
+        self.calm.ejector.see(panic);
+        Some(Candidate { flight, panic })
     }
 
-    async fn offer(
+    /// The first in the order of preference that does not hold too many requests already.
+    fn find_within(
+        &self,
+        bounded: BoundedLoads,
+        snapshot: &Snapshot,
+        slot: u32,
+        tried: &[u64],
+    ) -> Option<Flight> {
+        let all = || snapshot.healthy(slot);
+        let (count, under_way) =
+            all().fold((0, 0), |(count, sum), one| (count + 1, sum + one.in_flight() as u64));
+        let bound = bounded.bound(under_way, count);
+        for (place, upstream) in all().enumerate() {
+            if tried.contains(&upstream.instance.incarnation) || upstream.in_flight() as u64 >= bound {
+                continue;
+            }
+            if let Some(flight) = upstream.enter() {
+                if place > 0 && tried.is_empty() {
+                    self.metrics.overflows.inc();
+                }
+                return Some(flight);
+            }
+        }
+        None
+    }
+
+    async fn offer<C: Client>(
         &self,
         upstream: &Upstream,
-        mut request: Outgoing,
-        upload: &mut UploadEnd,
-        fresh: bool,
-        limits: Limits,
+        exchange: &mut Exchange<'_, C>,
+        asked: &Asked<'_>,
+        mut fresh: bool,
+        deadline: Instant,
     ) -> Offer {
-        let place = match self.place(upstream, limits.deadline).await {
-            Ok(place) => place,
-            Err(error) => return Offer::NotBegun(request, error),
+        let place = match upstream.try_place() {
+            Some(place) => place,
+            None => match tokio::time::timeout_at(deadline.into(), upstream.place()).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(error)) => return Offer::NotBegun(error),
+                Err(_) => {
+                    return Offer::NotBegun(ConnectError::Timeout(asked.terms.patience.first_byte));
+                }
+            },
         };
+        let pool = upstream.pool(asked.worker);
         loop {
-            let (mut sender, reused) = match upstream.pool.take().filter(|_| !fresh) {
-                Some(sender) => (sender, true),
-                None => {
-                    match connect(upstream.address, self.config.connect_timeout, self.config.idle_timeout)
-                        .await
-                    {
-                        Ok(sender) => (sender, false),
-                        Err(error) => return Offer::NotBegun(request, error),
-                    }
-                }
-            };
-            if let Err(error) = sender.ready().await {
-                if reused {
-                    continue;
-                }
-                return Offer::NotBegun(request, ConnectError::Handshake(error));
-            }
-            if upstream.gone.is_cancelled() {
-                return Offer::NotBegun(request, ConnectError::Gone);
-            }
-            let patience = self.config.first_byte_timeout;
-            let silence = async {
-                upload.ended().await;
-                let from_now = tokio::time::Instant::now() + patience;
-                tokio::time::sleep_until(if limits.bodyless { limits.deadline } else { from_now }).await;
-            };
-            let sent = tokio::select! {
-                biased;
-                sent = sender.try_send_request(request) => sent,
-                () = silence => return Offer::Lost { reused: false, error: ProxyError::Timeout(patience) },
-                () = upstream.gone.cancelled() => return Offer::Lost { reused: false, error: ProxyError::Died },
-            };
-            match sent {
-                Ok(response) => return Offer::Answered(response, Exchange { sender, _place: place }),
-                Err(mut failed) => match failed.take_message() {
-                    Some(same) if reused => request = same,
-                    Some(same) => return Offer::NotBegun(same, ConnectError::Handshake(failed.into_error())),
-                    None => {
-                        let lost = || self.lost(failed.into_error());
-                        return Offer::Lost { reused, error: upload.failure().unwrap_or_else(lost) };
-                    }
+            let pooled = if fresh { None } else { pool.take() };
+            let reused = pooled.is_some();
+            let mut connection = match pooled {
+                // What must not be done twice is not given to a connection that may have ended.
+                Some(old) if !asked.idempotent && !old.is_open() => continue,
+                Some(old) => old,
+                None => match Connection::open(
+                    upstream.address,
+                    self.config.connect_timeout,
+                    asked.terms.patience.idle,
+                )
+                .await
+                {
+                    Ok(new) => new,
+                    Err(error) => return Offer::NotBegun(error),
                 },
+            };
+            if upstream.is_gone() {
+                return Offer::NotBegun(ConnectError::Gone);
             }
+            let failure = match exchange.over(&mut connection, upstream, deadline).await {
+                Ok(Outcome::Upgraded) => return Offer::Carried(Outcome::Upgraded, Some(connection)),
+                Ok(outcome) => {
+                    if matches!(outcome, Outcome::Answered { replica: true, .. }) && !upstream.is_gone() {
+                        pool.give_back(connection, asked.terms.ticket.now_ms());
+                    }
+                    drop(place);
+                    return Offer::Carried(outcome, None);
+                }
+                Err(failure) => failure,
+            };
+            return match failure {
+                Failure::Before(ProxyError::Lost(_)) if exchange.is_untouched() => {
+                    if reused {
+                        fresh = true;
+                        continue;
+                    }
+                    Offer::NotBegun(ConnectError::Ended)
+                }
+                Failure::Before(error) => Offer::Lost { reused, error },
+                Failure::During(error @ ProxyError::SlowReader(_)) => {
+                    error.limit().into_iter().for_each(|limit| self.metrics.limit_hit(limit));
+                    Offer::Over(Uncarried::Broken)
+                }
+                Failure::During(error) => {
+                    upstream.metrics.broke_off();
+                    if !matches!(error, ProxyError::Stalled(_)) {
+                        upstream.health.failed();
+                    }
+                    if let Some(silent) = upstream.complaints.pass(Instant::now()) {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        let replica = &upstream.instance.name;
+                        tracing::warn!(%error, cause, replica, silent, "an answer broke off");
+                    }
+                    Offer::Over(Uncarried::Broken)
+                }
+                Failure::Client(ClientFailure::Gone) => Offer::Over(Uncarried::Gone),
+                Failure::Client(ClientFailure::Garbled) => {
+                    Offer::Over(Uncarried::Refused(ProxyError::BadBody.into()))
+                }
+                Failure::Client(ClientFailure::TooLarge) => {
+                    Offer::Over(Uncarried::Refused(ProxyError::TooLarge.into()))
+                }
+            };
         }
     }
-
-    fn lost(&self, error: hyper::Error) -> ProxyError {
-        let mut cause = error.source();
-        let mut timed_out = false;
-        while let Some(error) = cause {
-            timed_out |= error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
-            cause = error.source();
-        }
-        if timed_out { ProxyError::Unread(self.config.idle_timeout) } else { ProxyError::Lost(Some(error)) }
-    }
-
-    fn answer(&self, response: Response<Incoming>, answering: Answering) -> Response<AnswerBody> {
-        let (mut head, body) = response.into_parts();
-        let version = head.version;
-        head.version = Version::HTTP_11;
-        if head.headers.contains_key(TRANSFER_ENCODING) {
-            // RFC 9112 section 6.3: the length is not that of this body, and says nothing from here on.
-            head.headers.remove(CONTENT_LENGTH);
-        }
-        remove_hop_by_hop(&mut head.headers);
-        add_via(&mut head.headers, version);
-        head.headers.insert(REPLICA, answering.flight.0.header.clone());
-        Response::from_parts(head, Forwarded::new(body, self.config.idle_timeout, answering))
-    }
-}
-
-fn outgoing_head(mut head: Parts, client: IpAddr, has_body: bool) -> Parts {
-    let version = std::mem::replace(&mut head.version, Version::HTTP_11);
-    head.extensions.clear();
-    remove_hop_by_hop(&mut head.headers);
-    if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
-        // hyper takes a GET without either header for one without a body.
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    if let Some(authority) = head.uri.authority() {
-        // RFC 9112 section 3.2.2: the target's authority goes before the header.
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            head.headers.insert(HOST, host);
-        }
-        let path = head.uri.path_and_query().cloned();
-        head.uri = path.map_or_else(|| http::Uri::from_static("/"), http::Uri::from);
-    }
-    head.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
-    add_forwarded(&mut head.headers, client, version);
-    head
 }

@@ -1,12 +1,12 @@
 //! Where a request's key comes from: the first configured source that the request has.
 
-use std::net::IpAddr;
-
-use http::HeaderMap;
-use http::header::{COOKIE, HeaderName};
-use http::request::Parts;
+use http::header::HeaderName;
+use httparse::Header;
 use rand::Rng;
 use slipring_hashing::Key;
+
+use super::wire::emit::ClientName;
+use super::wire::request::Request;
 
 /// Request ids of the original: six digits.
 pub const REQUEST_IDS: std::ops::RangeInclusive<u32> = 100_000..=999_999;
@@ -43,15 +43,15 @@ impl KeySource {
         })
     }
 
-    fn find(&self, head: &Parts, client: IpAddr) -> Option<Found> {
+    fn find(&self, request: &Request<'_>, client: &ClientName) -> Option<Found> {
         let bytes = |bytes: &[u8]| Some(Found::Bytes(bytes.into()));
         match self {
             Self::Random => Some(Found::Id(rand::rng().random_range(REQUEST_IDS))),
-            Self::Path => bytes(head.uri.path().as_bytes()),
-            Self::Client => bytes(client.to_canonical().to_string().as_bytes()),
-            Self::Header(name) => bytes(head.headers.get(name)?.as_bytes()),
-            Self::Cookie(name) => bytes(cookie(&head.headers, name)?),
-            Self::Query(name) => bytes(parameter(head.uri.query()?, name)?.as_bytes()),
+            Self::Path => bytes(request.target.path().as_bytes()),
+            Self::Client => bytes(client.address().as_bytes()),
+            Self::Header(name) => bytes(request.field(name.as_str())?),
+            Self::Cookie(name) => bytes(cookie(request.fields, name)?),
+            Self::Query(name) => bytes(parameter(request.target.query()?, name)?.as_bytes()),
         }
     }
 }
@@ -89,14 +89,15 @@ impl Found {
 }
 
 /// The key of a request: of the first source that has one, else drawn.
-pub fn of(sources: &[KeySource], head: &Parts, client: IpAddr) -> Found {
-    let found = sources.iter().find_map(|source| source.find(head, client));
+pub fn of(sources: &[KeySource], request: &Request<'_>, client: &ClientName) -> Found {
+    let found = sources.iter().find_map(|source| source.find(request, client));
     found.unwrap_or_else(|| Found::Id(rand::rng().random_range(REQUEST_IDS)))
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let pairs = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
-    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
+fn cookie<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
+    let cookies = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
+    let mut pairs = cookies.flat_map(|field| field.value.split(|&byte| byte == b';'));
+    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
@@ -107,18 +108,18 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    fn found(sources: &[KeySource], text: &str) -> Found {
+        let mut storage = [httparse::EMPTY_HEADER; 8];
+        let (request, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
+        of(sources, &request, &ClientName::new([10, 0, 0, 7].into()))
+    }
+
     #[track_caller]
     fn check(sources: &[&str], expected: &[u8]) {
-        let request = http::Request::builder()
-            .uri("/home/7?user=ann&users=bob&empty=")
-            .header("X-User", "carl")
-            .header("Cookie", "other=1; session=abc")
-            .header("Cookie", "late=2")
-            .body(())
-            .unwrap();
+        let text = "GET /home/7?user=ann&users=bob&empty= HTTP/1.1\r\nHost: a\r\nX-User: carl\r\n\
+            Cookie: other=1; session=abc\r\nCookie: late=2\r\n\r\n";
         let sources: Vec<_> = sources.iter().map(|source| KeySource::parse(source).unwrap()).collect();
-        let found = of(&sources, &request.into_parts().0, "10.0.0.7".parse().unwrap());
-        assert_eq!(found, Found::Bytes(expected.into()));
+        assert_eq!(found(&sources, text), Found::Bytes(expected.into()));
     }
 
     #[test]
@@ -135,9 +136,10 @@ mod tests {
 
     #[test]
     fn without_a_source_an_id_of_the_contracts_range_is_drawn() {
-        let head = http::Request::new(()).into_parts().0;
         for sources in [vec![], vec![KeySource::Random], vec![KeySource::Query("a".into())]] {
-            let Found::Id(id) = of(&sources, &head, [127, 0, 0, 1].into()) else { panic!("{sources:?}") };
+            let Found::Id(id) = found(&sources, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") else {
+                panic!("{sources:?}")
+            };
             assert!(REQUEST_IDS.contains(&id));
         }
     }

@@ -1,13 +1,31 @@
 //! The data plane: a request comes in, its key finds a slot, the slot's first living replica answers it.
 //!
-//! It sees one [`crate::snapshot::Snapshot`] per request and reports back only one thing: a connection refused.
+//! [`front`] binds the port and starts the threads, [`worker`] is one of them, [`serve`] one client's connection on
+//! it; [`forward`] decides who is asked, [`exchange`] carries one request over one connection. [`wire`] is HTTP/1
+//! as bytes. It sees one [`crate::snapshot::Snapshot`] per offer and reports back only one thing: a connection
+//! refused.
 
-pub mod body;
+pub mod access_log;
+pub mod budget;
+pub mod buffer;
+pub mod calm;
+pub mod client;
+pub mod clients;
+pub mod connection;
+pub mod ejection;
 pub mod error;
+pub mod exchange;
 pub mod forward;
-pub mod headers;
+pub mod front;
+pub mod http2;
 pub mod key;
 pub mod pool;
-pub mod server;
-pub mod upload;
+pub mod proxy_protocol;
+pub mod serve;
+pub mod stream;
+pub mod tls;
+pub mod tunnel;
 pub mod upstream;
+pub mod watch;
+pub mod wire;
+pub mod worker;

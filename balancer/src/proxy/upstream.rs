@@ -2,25 +2,54 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
-use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::connection::ConnectError;
+use super::ejection::{Health, Policy};
 use super::pool::Pool;
 use crate::fleet::state::Instance;
 use crate::metrics::ReplicaMetrics;
 use crate::sampled::Sampled;
 
 /// What holds for every replica.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamLimits {
-    /// Connections to one replica.
+    /// Requests, and so connections, to one replica at a time.
     pub connections: usize,
-    /// How long an idle one is kept.
-    pub idle_timeout: Duration,
+    /// Requests that wait for a place beyond those.
+    pub waiting: usize,
+    /// Threads of the data plane: each has connections of its own.
+    pub workers: usize,
+    /// Rung when a replica is given up, for the threads to wake who waits for it.
+    pub alarm: Alarm,
+    /// When one that fails is left out.
+    pub ejection: Policy,
+}
+
+/// Something happened to a replica that concerns requests under way.
+#[derive(Clone, Debug)]
+pub struct Alarm(watch::Sender<u64>);
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Alarm {
+    /// Wakes every listener.
+    pub fn ring(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Someone who is woken.
+    pub fn listen(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
 }
 
 /// See the module.
@@ -32,19 +61,26 @@ pub struct Upstream {
     pub address: SocketAddr,
     /// Its name, ready to be a header.
     pub header: HeaderValue,
-    /// Kept-alive connections to it.
-    pub pool: Pool,
-    /// Places for requests: as many as it may have connections.
-    pub places: Arc<Semaphore>,
     /// What is counted about it.
     pub metrics: ReplicaMetrics,
-    /// Cancelled when it is given up: whoever waits for an answer waits no more.
-    pub gone: CancellationToken,
+    /// What its requests have seen of it.
+    pub health: Health,
+    /// Kept-alive connections to it, by thread.
+    pools: Box<[Pool]>,
+    /// Places for requests: as many as it may have connections.
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    most_waiting: usize,
     /// Its answers that broke off, told in the log now and then.
     pub complaints: Sampled,
     in_flight: AtomicUsize,
+    /// Answers at the last look.
+    served: AtomicU64,
     closed: AtomicBool,
+    given_up: AtomicBool,
+    gone: CancellationToken,
     idle: Notify,
+    alarm: Alarm,
 }
 
 impl Upstream {
@@ -52,23 +88,35 @@ impl Upstream {
     pub fn new(
         instance: Instance,
         address: SocketAddr,
-        limits: UpstreamLimits,
+        limits: &UpstreamLimits,
         metrics: ReplicaMetrics,
     ) -> Self {
         let header = HeaderValue::from_str(&instance.name).expect("a DNS label is a header value");
+        let metrics_before = metrics.answers().0;
         Self {
             instance,
             address,
             header,
-            pool: Pool::new(limits.idle_timeout),
-            places: Arc::new(Semaphore::new(limits.connections)),
             metrics,
-            gone: CancellationToken::new(),
+            health: Health::new(limits.ejection),
+            pools: (0..limits.workers).map(|_| Pool::default()).collect(),
+            places: Arc::new(Semaphore::new(limits.connections)),
+            waiting: AtomicUsize::new(0),
+            most_waiting: limits.waiting,
             complaints: Sampled::default(),
             in_flight: AtomicUsize::new(0),
+            served: AtomicU64::new(metrics_before),
             closed: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            gone: CancellationToken::new(),
             idle: Notify::new(),
+            alarm: limits.alarm.clone(),
         }
+    }
+
+    /// The idle connections of a thread.
+    pub fn pool(&self, worker: usize) -> &Pool {
+        &self.pools[worker]
     }
 
     /// Counts a request in until the result is dropped; `None` if it takes no more.
@@ -79,9 +127,48 @@ impl Upstream {
         (!self.closed.load(Ordering::SeqCst)).then_some(flight)
     }
 
+    /// Whether it was given up: whoever waits for an answer waits no more.
+    pub fn is_gone(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Resolves when it is given up.
+    pub fn given_up(&self) -> WaitForCancellationFutureOwned {
+        self.gone.clone().cancelled_owned()
+    }
+
+    /// A place among its connections, if one is free.
+    pub fn try_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// A place among its connections, waited for in order of coming.
+    pub async fn place(&self) -> Result<OwnedSemaphorePermit, ConnectError> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(ConnectError::Full);
+        }
+        let _queued = Queued(&self.waiting);
+        tokio::select! {
+            place = self.places.clone().acquire_owned() => place.map_err(|_| ConnectError::Gone),
+            () = self.gone.cancelled() => Err(ConnectError::Gone),
+        }
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Requests that wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has answered requests since this was last asked.
+    pub fn has_served(&self) -> bool {
+        let answers = self.metrics.answers().0;
+        self.served.swap(answers, Ordering::Relaxed) != answers
     }
 
     /// Takes no more requests, and waits until none is in flight.
@@ -100,8 +187,20 @@ impl Upstream {
     /// Gives it up: waiting requests go elsewhere, idle connections are closed.
     pub fn abandon(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.given_up.store(true, Ordering::Release);
         self.gone.cancel();
-        self.pool.clear();
+        for pool in &self.pools {
+            pool.clear();
+        }
+        self.alarm.ring();
+    }
+}
+
+struct Queued<'a>(&'a AtomicUsize);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -82,6 +82,7 @@ impl Core {
         member.launched = now;
         member.probe_at = now;
         member.missed = 0;
+        member.served_at = None;
         let address = running.address.to_string();
         member.running = Some(running);
         let (replica, incarnation) = (instance.name.clone(), instance.incarnation);
@@ -122,7 +123,8 @@ impl Core {
     }
 
     pub(super) fn beat(&mut self, instance: &Instance, beat: Beat, now: Duration) {
-        let (limit, timeout) = (self.settings.failures, self.settings.heartbeat_timeout);
+        let (limit, interval) = (self.settings.failures, self.settings.heartbeat_interval);
+        let timeout = self.settings.heartbeat_timeout;
         if let Some(at) = self.asking.iter().position(|asked| asked == instance) {
             self.asking.swap_remove(at);
         }
@@ -139,16 +141,32 @@ impl Core {
             Beat::Missed(why) => why,
         };
         member.missed += 1;
-        // Not an interval later: a silence is detected within interval + failures × timeout, which is as much
-        // earlier than interval × failures + timeout as the timeout is shorter than the interval.
-        member.probe_at = member.asked_at + timeout;
+        // A tenth of an interval early, so that a silence is detected within interval × failures + timeout with time
+        // to spare; not earlier, so that a stall shorter than its heartbeats' intervals is no death.
+        member.probe_at = member.asked_at + timeout.max(interval * 9 / 10);
         let missed = member.missed;
-        if missed >= limit {
+        if missed >= limit && !self.is_the_last_that_serves(instance.id, now) {
             return self.flatline(instance.id, &format!("{missed} heartbeats missed in a row: {why}"), now);
         }
+        let Some(member) = self.current(instance) else { return };
         member.phase = Phase::Suspect;
         self.tell(News::Suspect { replica: instance.name.clone(), missed, why });
         self.publish();
+    }
+
+    /// Its heartbeats may fail for reasons of their own (a path that is slow, a full accept queue): while requests
+    /// are answered and nobody else could answer them, it stays.
+    fn is_the_last_that_serves(&self, id: ReplicaId, now: Duration) -> bool {
+        let others = self.members.values().filter(|member| member.instance.id != id);
+        let served = self.members.get(&id).and_then(|member| member.served_at);
+        others.into_iter().all(|other| other.phase != Phase::Live)
+            && served.is_some_and(|at| now.saturating_sub(at) <= self.settings.heartbeat_interval)
+    }
+
+    pub(super) fn served(&mut self, instance: &Instance, now: Duration) {
+        if let Some(member) = self.current(instance) {
+            member.served_at = Some(now);
+        }
     }
 
     fn good_beat(&mut self, instance: &Instance, starting: bool, now: Duration) {

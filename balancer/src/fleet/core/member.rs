@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub(super) launched: Duration,
     pub(super) live_since: Option<Duration>,
     pub(super) missed: u32,
+    /// When requests were last known to be answered by it.
+    pub(super) served_at: Option<Duration>,
     pub(super) probe_at: Duration,
     pub(super) asked_at: Duration,
     pub(super) probing: bool,
@@ -50,6 +52,7 @@ impl Member {
             launched: now,
             live_since: None,
             missed: 0,
+            served_at: None,
             probe_at: now,
             asked_at: now,
             probing: false,

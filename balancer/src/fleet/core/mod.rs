@@ -97,6 +97,8 @@ pub enum Event {
     Refused { instance: Instance },
     /// A heartbeat ended.
     Beat { instance: Instance, beat: Beat },
+    /// Requests were answered by it since it was last asked for a heartbeat.
+    Served { instance: Instance },
     /// A draining replica has no request left, or its time is over.
     Drained { instance: Instance },
     /// Nothing is left of it.
@@ -191,6 +193,7 @@ impl Core {
             Event::Exited { instance, why } => self.exited(&instance, &why, now),
             Event::Refused { instance } => self.refused(&instance, now),
             Event::Beat { instance, beat } => self.beat(&instance, beat, now),
+            Event::Served { instance } => self.served(&instance, now),
             Event::Drained { instance } => self.drained(&instance),
             Event::Stopped { instance } => self.stopped(&instance, now),
             Event::StopFailed { instance, why } => self.stop_failed(&instance, why, now),
@@ -199,8 +202,13 @@ impl Core {
             Event::Shutdown => self.shut_down(),
         }
         self.pump(now);
-        // Readers see the smaller ring before anyone waits for the last request of what left it.
-        self.out.sort_by_key(|command| matches!(command, Command::Drain { .. }));
+        // Readers see the fleet as it is before they hear of it, and the smaller ring before anyone waits for the last
+        // request of what left it.
+        self.out.sort_by_key(|command| match command {
+            Command::Publish => 0,
+            Command::Drain { .. } => 2,
+            _ => 1,
+        });
         std::mem::take(&mut self.out)
     }
 

@@ -5,6 +5,7 @@
 mod container;
 pub mod docker;
 mod docker_image;
+pub mod fixed;
 pub mod process;
 mod spawner;
 
@@ -95,19 +96,11 @@ impl std::fmt::Display for SpawnFailure {
 
 impl From<RuntimeError> for SpawnFailure {
     fn from(error: RuntimeError) -> Self {
-        Self { name_taken: matches!(error, RuntimeError::Foreign { .. }), words: words(&error) }
+        Self {
+            name_taken: matches!(error, RuntimeError::Foreign { .. } | RuntimeError::NotListed { .. }),
+            words: crate::chain::words(&error),
+        }
     }
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words} ({cause})");
-        source = cause.source();
-    }
-    words
 }
 
 /// Whose a container is that has a name we want.
@@ -188,6 +181,9 @@ pub enum RuntimeError {
         "the name '{name}' belongs to a container that is not this balancer's ({owner}): choose another name, or, if nobody needs it, `docker rm -f {name}`"
     )]
     Foreign { name: String, owner: Owner },
+    /// An address that the configuration does not list.
+    #[error("there is no '{name}' among fleet.upstreams: list it there")]
+    NotListed { name: String },
     /// No space.
     #[error(
         "the Docker engine's disk is full ({message}): free some space, for example with `docker system prune`"

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::Sources;
 use crate::fleet::runtime::Found;
 use crate::fleet::state::{Handle, Running};
+use crate::proxy::upstream::Alarm;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ async fn fleet(trouble: Trouble, until: &str) -> Fleet {
     let (_exits, ends) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new().unwrap());
     let past = Past::recall(&config).unwrap();
-    let (fleet, _) = begin(&config, past, runtime, ends, metrics).await.unwrap();
+    let (fleet, _) = begin(&config, past, runtime, ends, metrics, Alarm::default()).await.unwrap();
     let (_, mut live) = fleet.events().subscribe(0);
     while !told(&fleet).contains(&until) {
         live.recv().await.unwrap();

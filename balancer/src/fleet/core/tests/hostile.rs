@@ -27,6 +27,7 @@ fn event(core: &mut Core, (kind, id, back, _): Step, ticket: u64) -> Option<Even
         3 => Event::Exited { instance, why: "gone".into() },
         4 => Event::Refused { instance },
         5 => Event::Beat { instance, beat: Beat::Missed("no".into()) },
+        6 if id == 0 => Event::Served { instance },
         6 | 7 => Event::Beat { instance, beat: Beat::Good },
         8 => Event::Drained { instance },
         9 | 10 => Event::Stopped { instance },

@@ -54,12 +54,13 @@ fn missed_heartbeats_make_a_replica_suspect_and_then_flatlined() {
          wait 1000     | ask a#1
          good a        |
          state         | a=live
-         wait 500      | ask a#1
+         wait 900      | ask a#1
          missed a      |
-         deadline      | 500
-         wait 500      | ask a#1
+         deadline      | 900
+         wait 900      | ask a#1
          wait 500      |
-         missed a      | ask a#1
+         missed a      |
+         wait 400      | ask a#1
          wait 500      |
          missed a      | kill a#1
          news          | added a, spawning a, started a, live a, suspect a 1, live a, suspect a 1, suspect a 2, flatlined a",
@@ -212,5 +213,50 @@ fn a_new_name_keeps_identity_and_ring_and_is_remembered() {
          views         | new:1=live b:2=live
          remember      | new:1 b:2
          ring          | same",
+    );
+}
+
+/// A heartbeat that times out is a guess, a request that is answered a fact.
+#[test]
+fn the_last_replica_stays_while_it_serves_whatever_its_heartbeats_say() {
+    check(
+        Settings { failures: 1, ..settings() },
+        "begin a b     | remember, spawn a#1, spawn b#2
+         live a b      | ask a#1, ask b#2
+         wait 1000     | ask a#1, ask b#2
+         serves a      |
+         missed a      | kill a#1
+         stopped a     | spawn a#3
+         serves b      |
+         missed b      |
+         state         | a=starting b=suspect
+         wait 900      | ask b#2
+         serves b      |
+         missed b      |
+         state         | a=starting b=suspect
+         live a        | ask a#3
+         wait 900      | ask b#2
+         serves b      |
+         missed b      | kill b#2
+         state         | a=live b=flatlined",
+    );
+}
+
+#[test]
+fn the_last_replica_goes_when_it_no_longer_serves() {
+    check(
+        Settings { failures: 1, ..settings() },
+        "begin a       | remember, spawn a#1
+         live a        | ask a#1
+         wait 1000     | ask a#1
+         serves a      |
+         missed a      |
+         wait 900      | ask a#1
+         wait 501      |
+         missed a      | kill a#1
+         stopped a     | spawn a#2
+         live a        | ask a#2
+         wait 1000     | ask a#2
+         missed a      | kill a#2",
     );
 }

@@ -37,11 +37,9 @@ fn a_quiet_fleet_asks_for_one_heartbeat_each_in_every_interval_and_does_nothing_
 #[test]
 fn a_hang_in_any_phase_of_the_heartbeat_cycle_is_found_in_time() {
     let Settings { heartbeat_interval: interval, heartbeat_timeout: timeout, failures, .. } = settings();
-    let bound = interval + timeout * failures;
-    assert!(
-        bound + ms(900) < interval * failures + timeout,
-        "what is promised leaves room for a busy machine"
-    );
+    // What is promised is interval × failures + timeout; a tenth of an interval for each repetition is left for a
+    // busy machine.
+    let bound = interval * failures + timeout - interval / 10 * (failures - 1);
     for phase in (0..2000).step_by(7) {
         let mut world = world(settings(), &["a", "b"]);
         let at = ms(2000 + phase);

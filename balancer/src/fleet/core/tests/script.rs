@@ -180,6 +180,7 @@ fn words_to_event(run: &mut Run, verb: &str, words: &[&str]) -> String {
         },
         "exits" => Event::Exited { instance: run.instance(words[0]), why: "exit status: 1".into() },
         "refused" => Event::Refused { instance: run.instance(words[0]) },
+        "serves" => Event::Served { instance: run.instance(words[0]) },
         "good" => beat(Beat::Good),
         "missed" => beat(Beat::Missed("no answer".into())),
         "beat-refused" => beat(Beat::Refused),

@@ -1,0 +1,195 @@
+//! A client that speaks HTTP/1, as an exchange sees it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use httparse::{EMPTY_HEADER, Header};
+use tokio::io::AsyncWrite;
+
+use super::buffer::{Buffer, Outbox};
+use super::exchange::{Client, ClientFailure, Manner, TOGETHER, TRAILERS};
+use super::stream::Stream;
+use super::upstream::Upstream;
+use super::wire::body::{BodyReader, Next};
+use super::wire::request::MOST_FIELDS;
+use super::wire::response::Response;
+use super::wire::{Framing, Version, chunked, emit};
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Http1 {
+    /// Its bytes.
+    pub stream: Stream,
+    /// What has arrived.
+    pub input: Buffer,
+    /// What is to be sent.
+    pub out: Outbox,
+    /// Where the present request's body stands.
+    pub body: BodyReader,
+    /// Bytes of the present request's body that may still come.
+    pub allowance: u64,
+    /// What the present request was sent as.
+    pub version: Version,
+    /// Whether another request may follow.
+    pub keep_alive: bool,
+    answer: Framing,
+    trailers: usize,
+    body_bytes_sent: u64,
+}
+
+impl Http1 {
+    /// A connection on which nothing has happened yet.
+    pub fn new(stream: Stream, input: Buffer) -> Self {
+        Self {
+            stream,
+            input,
+            out: Outbox::default(),
+            body: BodyReader::Length(0),
+            allowance: u64::MAX,
+            version: Version::Http11,
+            keep_alive: true,
+            answer: Framing::None,
+            trailers: 0,
+            body_bytes_sent: 0,
+        }
+    }
+
+    /// Bytes of answers' bodies so far.
+    pub fn body_bytes_sent(&self) -> u64 {
+        self.body_bytes_sent
+    }
+
+    /// How the present answer's body is sent.
+    fn framing_for(&self, response: &Response<'_>) -> Framing {
+        match (response.framing, self.version) {
+            (framing @ (Framing::None | Framing::Length(_)), _) => framing,
+            (_, Version::Http10) => Framing::UntilClose,
+            _ => Framing::Chunked,
+        }
+    }
+}
+
+impl Client for Http1 {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ClientFailure>> {
+        loop {
+            match self.body.next(self.input.data(), TRAILERS).map_err(|_| ClientFailure::Garbled)? {
+                Next::Data { skip, len } => {
+                    self.input.consume(skip);
+                    if len as u64 > self.allowance {
+                        return Poll::Ready(Err(ClientFailure::TooLarge));
+                    }
+                    return Poll::Ready(Ok(Some(len)));
+                }
+                Next::More { skip } => {
+                    self.input.consume(skip);
+                    match ready!(self.input.poll_fill(cx, &mut self.stream)) {
+                        Ok(count) if count > 0 => {}
+                        _ => return Poll::Ready(Err(ClientFailure::Gone)),
+                    }
+                }
+                Next::End { skip, trailers } => {
+                    self.input.consume(skip);
+                    if trailers > 2 {
+                        let mut storage = [EMPTY_HEADER; MOST_FIELDS];
+                        let section = &self.input.data()[..trailers];
+                        chunked::parse_trailers(section, &mut storage).map_err(|_| ClientFailure::Garbled)?;
+                    }
+                    self.trailers = trailers;
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        }
+    }
+
+    fn body(&self) -> &[u8] {
+        self.input.data()
+    }
+
+    fn took(&mut self, count: usize) {
+        self.allowance -= count as u64;
+        self.body.took(count);
+        self.input.consume(count);
+    }
+
+    fn put_last_chunk(&mut self, out: &mut Vec<u8>) {
+        let mut storage = [EMPTY_HEADER; MOST_FIELDS];
+        let section = &self.input.data()[..self.trailers];
+        let fields = match self.trailers {
+            0..=2 => Vec::new(),
+            _ => chunked::parse_trailers(section, &mut storage).expect("they were looked at when they came"),
+        };
+        emit::last_chunk(out, &fields);
+        self.input.consume(std::mem::take(&mut self.trailers));
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What comes now is the next request already; it waits, and so does the news of an end behind it.
+        if !self.input.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.input.poll_fill(cx, &mut self.stream)) {
+            Ok(count) if count > 0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn inform(&mut self, response: &Response<'_>) {
+        if self.version == Version::Http11 {
+            emit::informational(self.out.bytes(), response);
+        }
+    }
+
+    fn answer(&mut self, response: &Response<'_>, replica: &Upstream, how: Manner) {
+        let framing = self.framing_for(response);
+        let upgraded = response.status == 101;
+        self.keep_alive &= !how.last && !upgraded && framing != Framing::UntilClose;
+        self.answer = framing;
+        let departure = emit::Departure {
+            replica: replica.header.as_bytes(),
+            framing,
+            version: self.version,
+            keep_alive: self.keep_alive || upgraded,
+            upgraded,
+            panic: how.panic,
+        };
+        emit::response(self.out.bytes(), response, &departure);
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let chunked = self.answer == Framing::Chunked;
+        let queued = self.out.len();
+        if chunked && queued <= TOGETHER || queued > 0 && queued + data.len() <= TOGETHER {
+            let out = self.out.bytes();
+            if chunked {
+                emit::chunk_size(out, data.len());
+            }
+            out.extend_from_slice(data);
+            if chunked {
+                out.extend_from_slice(b"\r\n");
+            }
+            self.body_bytes_sent += data.len() as u64;
+            return Poll::Ready(Ok(data.len()));
+        }
+        ready!(self.out.poll_flush(cx, &mut self.stream))?;
+        if chunked {
+            return self.poll_data(cx, data);
+        }
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, data))?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.body_bytes_sent += sent as u64;
+        Poll::Ready(Ok(sent))
+    }
+
+    fn end(&mut self, trailers: &[Header<'_>]) {
+        if self.answer == Framing::Chunked {
+            emit::last_chunk(self.out.bytes(), trailers);
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.out.poll_flush(cx, &mut self.stream)
+    }
+}

@@ -1,0 +1,148 @@
+//! The main port: its listeners, its threads, and their orderly end.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::error::Refusal;
+use super::exchange::Patience;
+use super::forward::Proxy;
+use super::upstream::Alarm;
+use super::worker::{self, Listeners, Orders, Phase};
+
+/// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
+const BACKLOG: i32 = 4096;
+
+/// The main port's two halves.
+#[derive(Debug)]
+pub struct Front {
+    /// Requests for replicas.
+    pub proxy: Proxy,
+    /// Requests for `/rep`, `/add`, `/rm`.
+    pub contract: axum::Router,
+}
+
+impl Front {
+    /// How long the stages of a request may take.
+    pub fn patience(&self) -> Patience {
+        let config = &self.proxy.config;
+        Patience {
+            first_byte: config.first_byte_timeout,
+            idle: config.idle_timeout,
+            min_rate: config.calm.min_body_rate,
+            grace: config.calm.body_grace,
+        }
+    }
+
+    /// Notes a refusal.
+    pub fn refused(&self, refusal: &Refusal, client: IpAddr) {
+        let error = &refusal.error;
+        self.proxy.metrics.refused(error.status());
+        if let Some(limit) = error.limit() {
+            self.proxy.metrics.limit_hit(limit);
+        }
+        if error.status().is_server_error()
+            && let Some(silent) = self.proxy.complaints.pass(Instant::now())
+        {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, cause, %client, silent, "a request failed");
+        }
+    }
+
+    /// Serves `listeners`, a thread each, from now on.
+    pub fn serve(self: Arc<Self>, listeners: Vec<Listeners>, alarm: &Alarm) -> Threads {
+        let places = Arc::new(Semaphore::new(self.proxy.config.max_connections));
+        let (phase, _) = watch::channel(Phase::Serving);
+        let (mut idle, mut ends) = (Vec::new(), Vec::new());
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            let (when_idle, is_idle) = oneshot::channel();
+            let (when_over, is_over) = oneshot::channel::<()>();
+            let orders = Orders {
+                phase: phase.subscribe(),
+                idle: when_idle,
+                alarm: alarm.clone(),
+                places: places.clone(),
+            };
+            let front = self.clone();
+            let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
+            let spawned = thread.spawn(move || {
+                if let Err(error) = worker::run(front, index, listeners, orders) {
+                    tracing::error!(%error, "a thread of the data plane ended");
+                }
+                drop(when_over);
+            });
+            if let Err(error) = spawned {
+                tracing::error!(%error, "a thread of the data plane could not be started");
+            }
+            idle.push(is_idle);
+            ends.push(is_over);
+        }
+        Threads { phase, idle, ends }
+    }
+}
+
+/// The threads of a [`Front`].
+#[derive(Debug)]
+pub struct Threads {
+    phase: watch::Sender<Phase>,
+    idle: Vec<oneshot::Receiver<()>>,
+    ends: Vec<oneshot::Receiver<()>>,
+}
+
+impl Threads {
+    /// Accepts no more, and lets what is in flight finish, for at most `within`.
+    pub async fn drain(&mut self, within: Duration) {
+        self.phase.send_replace(Phase::Draining);
+        let idle = async {
+            for idle in self.idle.drain(..) {
+                idle.await.unwrap_or_default(); // it only ever ends by being dropped
+            }
+        };
+        if tokio::time::timeout(within, idle).await.is_err() {
+            tracing::warn!(?within, "requests were still in flight at the end of the drain");
+        }
+    }
+
+    /// Ends what is left, and the threads.
+    pub async fn end(self) {
+        self.phase.send_replace(Phase::Ending);
+        for end in self.ends {
+            end.await.unwrap_or_default();
+        }
+    }
+}
+
+/// Binds `address` once for each of `count` threads; `beside`: also where another balancer has it and shares it.
+///
+/// # Errors
+/// When it is taken, or is none of ours.
+pub fn bind(address: SocketAddr, count: usize, beside: bool) -> io::Result<Vec<TcpListener>> {
+    // Whether another program is there shows only without sharing.
+    if !beside {
+        drop(listener(address, false)?);
+    }
+    let first = listener(address, true)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(listener(address, true)?);
+    }
+    for listener in &listeners {
+        rustix::net::listen(listener, BACKLOG)?;
+    }
+    Ok(listeners)
+}
+
+fn listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(TcpListener::from(socket))
+}

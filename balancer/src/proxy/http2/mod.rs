@@ -1,0 +1,373 @@
+//! Clients that speak HTTP/2, over TLS (ALPN) or in the clear (prior knowledge, or [`upgrade`]).
+//!
+//! The framing is hyper's. Each stream is carried like a request of HTTP/1, over one connection to a replica, by
+//! the same [`super::exchange`]; only gRPC, which needs HTTP/2 all the way, has a path of its own ([`grpc`]).
+
+mod client;
+pub mod grpc;
+mod pipe;
+mod streams;
+pub mod upgrade;
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap};
+use http::{Request, Response};
+use http_body::Body as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Either, Full};
+use httparse::Header;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, oneshot};
+use tower::ServiceExt;
+
+use super::access_log::{Noted, Tally};
+use super::error::{ProxyError, REPLICA, Refusal};
+use super::exchange::Terms;
+use super::forward::{Asked, Uncarried};
+use super::key;
+use super::wire::emit::{self, Arrival, ClientName};
+use super::wire::fields::said;
+use super::wire::request::{Request as Head, RequestError, Target, is_idempotent};
+use super::wire::{Framing, Version};
+use super::worker::Worker;
+use client::Http2;
+use pipe::PipeBody;
+use streams::Streams;
+
+/// How often a silent connection is asked whether it is still there.
+const PING: Duration = Duration::from_secs(20);
+/// Streams that a client opened and reset before they were looked at; beyond them it is sent away
+/// (CVE-2023-44487). Those that were looked at already are counted by [`streams`].
+const MOST_RESETS: usize = 64;
+/// Bytes of one answer that wait for a client that does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// The body of an answer.
+pub type AnswerBody = Either<PipeBody, UnsyncBoxBody<Bytes, pipe::BrokenOff>>;
+
+/// The preface of a connection that is HTTP/2 from its first byte (RFC 9113 section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// A client's connection, as its streams see it.
+#[derive(Debug)]
+struct Peer {
+    worker: Rc<Worker>,
+    address: SocketAddr,
+    name: ClientName,
+    tls: bool,
+    requests: Cell<u64>,
+    enough: Notify,
+}
+
+/// Serves a connection to its end.
+pub async fn serve<S>(worker: Rc<Worker>, stream: S, address: SocketAddr, tls: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = &worker.front.proxy.config;
+    let mut http = http2::Builder::new(Local);
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MOST_RESETS)
+        .max_local_error_reset_streams(MOST_RESETS)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(limits.header_timeout)
+        .max_send_buf_size(SEND_BUFFER)
+        .adaptive_window(true);
+    let (first, last) = (limits.header_timeout, limits.header_timeout);
+    let streams = Streams::new(worker.watch.ticket(), first, limits.idle_timeout, limits.max_resets);
+    let peer = Rc::new(Peer {
+        name: ClientName::new(address.ip()),
+        worker: worker.clone(),
+        address,
+        tls,
+        requests: Cell::new(0),
+        enough: Notify::new(),
+    });
+    let served = peer.clone();
+    let service = service_fn({
+        let streams = streams.clone();
+        move |request| {
+            let (peer, stream) = (peer.clone(), streams.open());
+            async move { Ok::<_, Infallible>(stream.answer(peer.handle(request).await)) }
+        }
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let (mut drained, mut sent_away) = (false, false);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut connection => break ended,
+            () = served.enough.notified(), if !drained => {
+                drained = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = worker.drain_begun(), if !drained => {
+                drained = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            why = streams.over() => match why {
+                streams::Over::Idle if !sent_away => {
+                    sent_away = true;
+                    streams.patience(last);
+                    connection.as_mut().graceful_shutdown();
+                }
+                why => return tracing::debug!(?why, %address, "a client's connection is cut"),
+            },
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %address, "a client's connection ended early");
+    }
+}
+
+impl Peer {
+    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+        let proxy = &self.worker.front.proxy;
+        let most = proxy.config.calm.max_requests_per_connection;
+        self.requests.set(self.requests.get() + 1);
+        if most > 0 && self.requests.get() == most {
+            proxy.metrics.limit_hit("requests_per_connection");
+            self.enough.notify_one();
+        }
+        let noted = self.note(&request);
+        if noted.is_none() || !self.is_carried(&request) {
+            let response = self.clone().answer(request, None).await;
+            if let Some(noted) = &noted {
+                let tally = Tally::default();
+                tally.status.set(response.status().as_u16());
+                tally.bytes.set(response.body().size_hint().exact().unwrap_or(0));
+                tally.replica.replace(response.headers().get(REPLICA).cloned());
+                self.log(noted, &tally);
+            }
+            return response;
+        }
+        self.answer(request, noted).await
+    }
+
+    /// Whether it is carried like a request of HTTP/1, and its line written when it has ended.
+    fn is_carried(&self, request: &Request<Incoming>) -> bool {
+        let path = request.uri().path();
+        !matches!(path, "/rep" | "/add" | "/rm")
+            && self.worker.front.proxy.routes(path)
+            && !grpc::is_grpc(request.headers())
+    }
+
+    fn note(&self, request: &Request<Incoming>) -> Option<Box<Noted>> {
+        let mut noted = self.worker.front.proxy.calm.note("HTTP/2.0")?;
+        let field =
+            |name: &str| request.headers().get(name).map_or(Vec::new(), |value| value.as_bytes().to_vec());
+        request.method().as_str().clone_into(&mut noted.method);
+        request.uri().path_and_query().map_or("/", |path| path.as_str()).clone_into(&mut noted.target);
+        noted.request_id = field("x-request-id");
+        noted.referer = field("referer");
+        noted.agent = field("user-agent");
+        Some(noted)
+    }
+
+    fn log(&self, noted: &Noted, tally: &Tally) {
+        if let Some(log) = &self.worker.front.proxy.calm.log {
+            log.write(noted, self.address.ip(), tally);
+        }
+    }
+
+    async fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        noted: Option<Box<Noted>>,
+    ) -> Response<AnswerBody> {
+        let path = request.uri().path();
+        let calm = &self.worker.front.proxy.calm;
+        if let Err(wait) = calm.clients.request(self.address.ip()) {
+            return self.refuse(ProxyError::TooOften(wait).into());
+        }
+        if request.headers().len() > self.worker.front.proxy.config.calm.max_header_fields {
+            return self.refuse(ProxyError::from(RequestError::Fields).into());
+        }
+        if matches!(path, "/rep" | "/add" | "/rm") {
+            return self.administer(request).await;
+        }
+        let is_grpc = grpc::is_grpc(request.headers());
+        if !self.worker.front.proxy.routes(path) {
+            if is_grpc {
+                return grpc::unrouted(&self.worker, path);
+            }
+            return self.refuse(ProxyError::NoRoute(path.to_owned()).into());
+        }
+        if is_grpc {
+            return grpc::forward(&self.worker, request, &self.name, self.tls).await;
+        }
+        let (done, answered) = oneshot::channel();
+        tokio::task::spawn_local(self.clone().carry_and_log(request, done, noted));
+        // Whoever carries it answers, unless the client has gone away.
+        answered.await.unwrap_or_else(|_| self.refuse(ProxyError::Died.into()))
+    }
+
+    async fn carry_and_log(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        done: oneshot::Sender<Response<AnswerBody>>,
+        mut noted: Option<Box<Noted>>,
+    ) {
+        let tally = Tally::default();
+        self.carry(request, done, &tally, noted.as_deref_mut()).await;
+        if let Some(noted) = noted {
+            self.log(&noted, &tally);
+        }
+    }
+
+    async fn carry(
+        &self,
+        request: Request<Incoming>,
+        done: oneshot::Sender<Response<AnswerBody>>,
+        tally: &Tally,
+        noted: Option<&mut Noted>,
+    ) {
+        let began = std::time::Instant::now();
+        let (head, body) = request.into_parts();
+        let framing = framing(&head.headers, &body);
+        let proxy = &self.worker.front.proxy;
+        let mut client = Http2::new(body, proxy.config.max_body_bytes, done);
+        if matches!(framing, Framing::Length(length) if length > proxy.config.max_body_bytes) {
+            return client.refuse(self.refuse(ProxyError::TooLarge.into()));
+        }
+        let cookies = cookies(&head.headers);
+        let fields = fields(&head.headers, cookies.as_deref());
+        let (mut text, key) = (Vec::with_capacity(512), {
+            let head = match as_head(&head, &fields, framing) {
+                Ok(head) => head,
+                Err(error) => return client.refuse(self.refuse(error.into())),
+            };
+            (key::of(&proxy.config.key, &head, &self.name), head)
+        });
+        let (key, head) = key;
+        let request_id = self.worker.request_id();
+        if let Some(noted) = noted.filter(|noted| noted.request_id.is_empty()) {
+            noted.request_id = request_id.to_vec();
+        }
+        let arrival = Arrival {
+            client: &self.name,
+            trusted: proxy.config.trusts(self.address.ip()),
+            tls: self.tls,
+            request_id: &request_id,
+        };
+        emit::request(&mut text, &head, &arrival, framing);
+        if head.fields.iter().any(|field| field.name == "te") {
+            // HTTP/2 knows only `trailers` here. Replicas ask for it before they send any (RFC 9110 section 6.5.1).
+            text.truncate(text.len() - 2);
+            text.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n\r\n");
+        }
+        let ticket = self.worker.watch.ticket();
+        let terms = Terms {
+            head: &text,
+            ticket: &ticket,
+            patience: self.worker.patience,
+            framing,
+            to_head: head.method == "HEAD",
+            may_upgrade: false,
+            began,
+        };
+        let asked = Asked {
+            key: &key,
+            idempotent: is_idempotent(head.method),
+            terms,
+            worker: self.worker.index,
+            tally,
+        };
+        match proxy.forward(asked, &mut client).await {
+            // The replica's place is held until the client has got everything.
+            Ok(carried) => client.delivered(&ticket, self.worker.patience.idle, carried.flight).await,
+            Err(Uncarried::Refused(refusal)) => {
+                tally.status.set(refusal.error.status().as_u16());
+                client.refuse(self.refuse(refusal));
+            }
+            Err(Uncarried::Broken | Uncarried::Gone) => {}
+        }
+    }
+
+    async fn administer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
+        request.extensions_mut().insert(axum::extract::ConnectInfo(self.address));
+        let request = request.map(|body| axum::body::Body::new(body.map_err(axum::Error::new)));
+        let answered: Result<_, Infallible> = self.worker.front.contract.clone().oneshot(request).await;
+        match answered {
+            Ok(answer) => answer.map(|body| Either::Right(body.map_err(|_| pipe::BrokenOff).boxed_unsync())),
+            Err(never) => match never {},
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<AnswerBody> {
+        self.worker.front.refused(&refusal, self.address.ip());
+        refusal.response().map(whole)
+    }
+}
+
+fn whole(body: Full<Bytes>) -> AnswerBody {
+    Either::Right(body.map_err(|never| match never {}).boxed_unsync())
+}
+
+fn framing(headers: &HeaderMap, body: &Incoming) -> Framing {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    match length {
+        _ if body.is_end_stream() => Framing::None,
+        Some(0) | None => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+    }
+}
+
+/// RFC 9113 section 8.2.3: one field where HTTP/2 may have several.
+fn cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let mut joined = cookies.next()?.as_bytes().to_vec();
+    for cookie in cookies {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    Some(joined)
+}
+
+fn fields<'a>(headers: &'a HeaderMap, cookies: Option<&'a [u8]>) -> Vec<Header<'a>> {
+    let others = headers.iter().filter(|(name, _)| **name != COOKIE);
+    let fields = others.map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() });
+    fields.chain(cookies.map(|value| Header { name: "cookie", value })).collect()
+}
+
+fn as_head<'a>(
+    head: &'a http::request::Parts,
+    fields: &'a [Header<'a>],
+    framing: Framing,
+) -> Result<Head<'a>, ProxyError> {
+    let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let said = said(fields).map_err(RequestError::from)?;
+    if head.method == http::Method::CONNECT {
+        return Err(RequestError::Connect.into());
+    }
+    Ok(Head {
+        method: head.method.as_str(),
+        target: Target { path_and_query, authority },
+        version: Version::Http2,
+        fields,
+        said,
+        framing,
+    })
+}

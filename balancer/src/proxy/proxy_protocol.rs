@@ -1,0 +1,202 @@
+//! The PROXY protocol, versions 1 and 2 (haproxy.org/download/2.6/doc/proxy-protocol.txt): whose connection it is
+//! that a proxy before us passes on.
+//!
+//! Who may speak it must speak it: a header that may be missing could as well be the client's own. The parser takes
+//! bytes and needs nothing else; reading takes no byte more than the header, because TLS may begin behind it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// Of version 1, with its line's end.
+const LONGEST_LINE: usize = 107;
+/// Of version 2, extensions included: more than anyone sends.
+const LONGEST: usize = 4096;
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// A header that is none, or longer than any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection does not begin with a header of the PROXY protocol")]
+pub struct Malformed;
+
+/// A header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The client; `None`: the proxy speaks for itself, or does not know.
+    pub source: Option<SocketAddr>,
+    /// Its bytes.
+    pub length: usize,
+}
+
+/// Parses the header at the beginning of `input`; `None` while it is incomplete.
+pub fn parse(input: &[u8]) -> Result<Option<Header>, Malformed> {
+    let start = &input[..input.len().min(SIGNATURE.len())];
+    if SIGNATURE.starts_with(start) && !start.is_empty() {
+        return if start.len() < SIGNATURE.len() { Ok(None) } else { binary(input) };
+    }
+    let line = &input[..input.len().min(LONGEST_LINE)];
+    let known = b"PROXY ";
+    if !known.starts_with(&line[..line.len().min(known.len())]) {
+        return Err(Malformed);
+    }
+    match memchr::memchr(b'\n', line) {
+        Some(end) => {
+            let text = std::str::from_utf8(&line[..=end]).map_err(|_| Malformed)?;
+            let text = text.strip_suffix("\r\n").ok_or(Malformed)?;
+            Ok(Some(Header { source: source(text)?, length: end + 1 }))
+        }
+        None if line.len() == LONGEST_LINE => Err(Malformed),
+        None => Ok(None),
+    }
+}
+
+fn source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
+    let mut words = line.split(' ');
+    words.next().filter(|word| *word == "PROXY").ok_or(Malformed)?;
+    let family = words.next().ok_or(Malformed)?;
+    if family == "UNKNOWN" {
+        return Ok(None); // whatever follows is to be ignored
+    }
+    let mut address = || words.next()?.parse::<IpAddr>().ok();
+    let (from, to) = (address().ok_or(Malformed)?, address().ok_or(Malformed)?);
+    let mut port =
+        || words.next().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse::<u16>().ok();
+    let (from_port, _) = (port().ok_or(Malformed)?, port().ok_or(Malformed)?);
+    let fits = match family {
+        "TCP4" => from.is_ipv4() && to.is_ipv4(),
+        "TCP6" => from.is_ipv6() && to.is_ipv6(),
+        _ => false,
+    };
+    if fits && words.next().is_none() { Ok(Some((from, from_port).into())) } else { Err(Malformed) }
+}
+
+fn binary(input: &[u8]) -> Result<Option<Header>, Malformed> {
+    let Some(&[kind, family, high, low]) = input.get(12..16).and_then(|bytes| bytes.first_chunk::<4>())
+    else {
+        return Ok(None);
+    };
+    let length = 16 + usize::from(u16::from_be_bytes([high, low]));
+    if kind >> 4 != 2 || kind & 15 > 1 || length > LONGEST {
+        return Err(Malformed);
+    }
+    let Some(body) = input.get(16..length) else { return Ok(None) };
+    let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+    let source = match (kind & 15, family) {
+        (0, _) => None, // LOCAL
+        (_, 0x11) => {
+            let address: [u8; 4] =
+                body.get(..12).and_then(|body| body.first_chunk()).copied().ok_or(Malformed)?;
+            Some((Ipv4Addr::from(address), port(&body[8..10])).into())
+        }
+        (_, 0x21) => {
+            let address: [u8; 16] =
+                body.get(..36).and_then(|body| body.first_chunk()).copied().ok_or(Malformed)?;
+            Some((Ipv6Addr::from(address), port(&body[32..34])).into())
+        }
+        _ => None, // a family that is of no use here
+    };
+    Ok(Some(Header { source, length }))
+}
+
+/// Reads the header, and nothing behind it.
+///
+/// # Errors
+/// When there is none, or the connection ends.
+pub async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let malformed = |error: Malformed| io::Error::new(io::ErrorKind::InvalidData, error);
+    let (mut seen, mut piece) = (Vec::new(), [0; LONGEST]);
+    loop {
+        let before = seen.len();
+        let count = stream.peek(&mut piece).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        seen.extend_from_slice(&piece[..count]);
+        let parsed = parse(&seen).map_err(malformed)?;
+        // What is seen of a header that is incomplete belongs to it.
+        let mine = parsed.map_or(count, |header| header.length - before);
+        stream.read_exact(&mut piece[..mine]).await?;
+        if let Some(header) = parsed {
+            return Ok(header.source);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&SIGNATURE[..], &[0x20 | command, family], &length, body].concat()
+    }
+
+    fn from(text: &str, length: usize) -> Result<Option<Header>, Malformed> {
+        Ok(Some(Header { source: Some(text.parse().unwrap()), length }))
+    }
+
+    #[test]
+    fn the_examples_of_the_specification() {
+        let line = "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
+        assert_eq!(parse(line.as_bytes()), from("255.255.255.255:65535", line.len()));
+        let line = "PROXY TCP6 2001:db8::1 ::2 7 80\r\nGET / HTTP/1.1\r\n";
+        assert_eq!(parse(line.as_bytes()), from("[2001:db8::1]:7", 33));
+        let unknown = b"PROXY UNKNOWN whatever this may be\r\n";
+        assert_eq!(parse(unknown), Ok(Some(Header { source: None, length: unknown.len() })));
+        let four = v2(1, 0x11, &[10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80, 3, 0, 0]);
+        assert_eq!(parse(&four), from("10.0.0.1:4660", four.len()));
+        let six = v2(1, 0x21, &[1; 36]);
+        assert_eq!(parse(&six), from("[101:101:101:101:101:101:101:101]:257", six.len()));
+        let local = v2(0, 0, b"");
+        assert_eq!(parse(&local), Ok(Some(Header { source: None, length: 16 })));
+    }
+
+    #[test]
+    fn what_is_no_header() {
+        for line in [
+            "GET / HTTP/1.1\r\n",
+            "PROXY TCP4 10.0.0.1 10.0.0.2 1 2\n",
+            "PROXY TCP4 ::1 ::1 1 2\r\n",
+            "PROXY TCP4 10.0.0.1 10.0.0.2 1 65536\r\n",
+            "PROXY TCP4 10.0.0.1 10.0.0.2 +1 2\r\n",
+            "PROXY TCP4  10.0.0.1 10.0.0.2 1 2\r\n",
+            "PROXY TCP4 10.0.0.1 10.0.0.2 1 2 3\r\n",
+            "PROXY UDP4 10.0.0.1 10.0.0.2 1 2\r\n",
+            "proxy TCP4 10.0.0.1 10.0.0.2 1 2\r\n",
+        ] {
+            assert_eq!(parse(line.as_bytes()), Err(Malformed), "{line}");
+        }
+        assert_eq!(parse(format!("PROXY UNKNOWN {}", "x".repeat(100)).as_bytes()), Err(Malformed));
+        assert_eq!(parse(&v2(1, 0x11, &[0; 11])), Err(Malformed));
+        assert_eq!(parse(&v2(2, 0x11, &[0; 12])), Err(Malformed));
+        assert_eq!(parse(&v2(1, 0x11, &[0; 5000])), Err(Malformed));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0_u8.., 0..200), signed in proptest::bool::ANY) {
+            let input = if signed { [&SIGNATURE[..], &bytes].concat() } else { [b"PROXY ", &bytes[..]].concat() };
+            if let Ok(Some(header)) = parse(&input) {
+                proptest::prop_assert!(header.length <= input.len());
+            }
+        }
+
+        #[test]
+        fn a_header_that_comes_in_pieces_is_the_same(address in proptest::array::uniform4(0_u8..), port in 0_u16.., text in proptest::bool::ANY) {
+            let source = SocketAddr::from((address, port));
+            let whole = if text {
+                format!("PROXY TCP4 {} 10.0.0.1 {port} 80\r\n", source.ip()).into_bytes()
+            } else {
+                let [high, low] = port.to_be_bytes();
+                v2(1, 0x11, &[&address[..], &[10, 0, 0, 1, high, low, 0, 80]].concat())
+            };
+            for end in 0..whole.len() {
+                proptest::prop_assert_eq!(parse(&whole[..end]), Ok(None));
+            }
+            let length = whole.len();
+            proptest::prop_assert_eq!(parse(&[&whole[..], b"GET"].concat()), Ok(Some(Header { source: Some(source), length })));
+        }
+    }
+}

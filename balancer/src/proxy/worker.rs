@@ -1,0 +1,328 @@
+//! One thread of the data plane: its own listener, its own connections, its own clock.
+//!
+//! The kernel spreads clients over the threads (`SO_REUSEPORT`); from then on a request, its replica's connection
+//! and its answer stay on one thread, and nobody waits for a lock or wakes a neighbour.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::buffer::Buffer;
+use super::error::ProxyError;
+use super::exchange::Patience;
+use super::front::Front;
+use super::http2::{self, grpc::Sender};
+use super::proxy_protocol;
+use super::serve::Session;
+use super::stream::{Rewound, Stream};
+use super::upstream::Alarm;
+use super::watch::Watch;
+use crate::socket;
+
+/// How long `accept` waits after an error that time alone can mend (no file descriptor left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long clients may take to read what their connections end with.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often idle connections to replicas are looked through.
+const PRUNING: Duration = Duration::from_secs(1);
+
+/// What the tasks of a thread share.
+#[derive(Debug)]
+pub struct Worker {
+    /// What requests are served with.
+    pub front: Arc<Front>,
+    /// Which thread this is.
+    pub index: usize,
+    /// Its clock.
+    pub watch: Rc<Watch>,
+    /// How long requests' stages may take.
+    pub patience: Patience,
+    /// Whether connections end after their present request.
+    pub draining: Cell<bool>,
+    /// Connections to replicas that carry gRPC, by incarnation.
+    pub calls: RefCell<HashMap<u64, Sender>>,
+    phase: watch::Receiver<Phase>,
+    connections: Cell<usize>,
+    ended: Notify,
+    random: RefCell<SmallRng>,
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It accepts connections.
+    Serving,
+    /// It accepts no more, and every connection ends after its present request.
+    Draining,
+    /// It ends what is left.
+    Ending,
+}
+
+/// What a thread is told by the rest of the program.
+#[derive(Debug)]
+pub struct Orders {
+    /// What to do.
+    pub phase: watch::Receiver<Phase>,
+    /// Dropped when it drains and the last connection has ended.
+    pub idle: oneshot::Sender<()>,
+    /// Rung when a replica is given up.
+    pub alarm: Alarm,
+    /// Places for clients, over all threads.
+    pub places: Arc<Semaphore>,
+}
+
+impl Worker {
+    /// A name for a request that came without one: 128 random bits in hexadecimal.
+    pub fn request_id(&self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut bytes = [0; 16];
+        self.random.borrow_mut().fill_bytes(&mut bytes);
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+
+    /// Resolves when connections are to end after what they have in hand.
+    pub async fn drain_begun(&self) {
+        // Also when nobody is left to say so.
+        drop(self.phase.clone().wait_for(|phase| *phase > Phase::Serving).await);
+    }
+
+    /// A random number below `bound`.
+    pub fn random_below(&self, bound: u32) -> u32 {
+        use rand::Rng;
+        self.random.borrow_mut().random_range(0..bound)
+    }
+}
+
+/// The sockets of a thread.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients in the clear.
+    pub plain: std::net::TcpListener,
+    /// For clients over TLS.
+    pub tls: Option<(std::net::TcpListener, Arc<rustls::ServerConfig>)>,
+}
+
+/// Serves `listeners` until told to stop, and what is in flight for a while longer. Takes the whole thread.
+///
+/// # Errors
+/// When the thread's reactor cannot be made.
+pub fn run(front: Arc<Front>, index: usize, listeners: Listeners, orders: Orders) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let plain = TcpListener::from_std(listeners.plain)?;
+        let tls = match listeners.tls {
+            Some((listener, config)) => Some((TcpListener::from_std(listener)?, TlsAcceptor::from(config))),
+            None => None,
+        };
+        let worker = Rc::new(Worker {
+            patience: front.patience(),
+            front,
+            index,
+            watch: Watch::new(),
+            draining: Cell::new(false),
+            calls: RefCell::default(),
+            phase: orders.phase.clone(),
+            connections: Cell::new(0),
+            ended: Notify::new(),
+            random: RefCell::new(SmallRng::from_os_rng()),
+        });
+        tokio::task::spawn_local(clone_run(worker.watch.clone()));
+        tokio::task::spawn_local(hear(worker.clone(), orders.alarm.clone()));
+        tokio::task::spawn_local(prune(worker.clone()));
+        serve(worker, plain, tls, orders).await;
+        Ok(())
+    })
+}
+
+async fn clone_run(watch: Rc<Watch>) {
+    watch.run().await;
+}
+
+/// Wakes everyone when a replica is given up: it may be theirs.
+async fn hear(worker: Rc<Worker>, alarm: Alarm) {
+    let mut rung = alarm.listen();
+    while rung.changed().await.is_ok() {
+        worker.watch.wake_all();
+    }
+}
+
+async fn prune(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(PRUNING);
+    loop {
+        ticks.tick().await;
+        let proxy = &worker.front.proxy;
+        let snapshot = proxy.fleet.look();
+        if worker.index == 0 {
+            proxy.calm.tick(&snapshot);
+        }
+        // A replica that is none any more would keep its connection for as long as it lives.
+        worker.calls.borrow_mut().retain(|incarnation, _| {
+            snapshot.upstreams().any(|upstream| upstream.instance.incarnation == *incarnation)
+        });
+        let timeout = proxy.config.replica_idle_timeout;
+        for upstream in snapshot.upstreams() {
+            upstream.pool(worker.index).prune(worker.watch.now_ms(), timeout);
+        }
+    }
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    plain: TcpListener,
+    tls: Option<(TcpListener, TlsAcceptor)>,
+    mut orders: Orders,
+) {
+    let mut accepting = JoinSet::new();
+    accepting.spawn_local(accept(worker.clone(), plain, None, orders.places.clone()));
+    if let Some((listener, acceptor)) = tls {
+        accepting.spawn_local(accept(worker.clone(), listener, Some(acceptor), orders.places.clone()));
+    }
+    // Those who came before the end are served.
+    while accepting.join_next().await.is_some() {}
+    worker.draining.set(true);
+    worker.watch.wake_all();
+    let none_left = async || {
+        while worker.connections.get() > 0 {
+            worker.ended.notified().await;
+        }
+    };
+    tokio::select! {
+        () = none_left() => {}
+        _ = orders.phase.wait_for(|phase| *phase == Phase::Ending) => {
+            // Their replicas have just ended: what that means for them is said at once, or never.
+            if tokio::time::timeout(LAST_WORDS, none_left()).await.is_err() {
+                tracing::warn!(connections = worker.connections.get(), "clients were cut off");
+            }
+        }
+    }
+    drop(orders.idle);
+}
+
+/// Accepts until the drain begins, and then whoever is waiting already: a listening socket that is closed resets
+/// those in its queue. A client that connects between the last look and the close is still lost, unless the kernel
+/// moves it to another socket of the same address (net.ipv4.tcp_migrate_req) or somebody else keeps the socket open.
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    places: Arc<Semaphore>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = worker.drain_begun() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // First a client, then a place for it: a place that a thread held for nobody would be missing elsewhere.
+        let place = tokio::select! {
+            biased;
+            place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
+            () = worker.drain_begun() => return,
+        };
+        begin(&worker, stream, peer, &acceptor, place);
+    }
+    // The reactor may not have looked since the last one came: the kernel itself is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        let Ok(place) = places.clone().try_acquire_owned() else { return };
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => begin(&worker, stream, peer, &acceptor, place),
+            Err(error) => tracing::debug!(%error, %peer, "a client was gone before its first request"),
+        }
+    }
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: &Option<TlsAcceptor>,
+    place: OwnedSemaphorePermit,
+) {
+    let gauge = worker.front.proxy.metrics.connection();
+    worker.connections.set(worker.connections.get() + 1);
+    let (worker, acceptor) = (worker.clone(), acceptor.clone());
+    tokio::task::spawn_local(async move {
+        converse(&worker, stream, peer, acceptor).await;
+        drop((gauge, place));
+        worker.connections.set(worker.connections.get() - 1);
+        worker.ended.notify_waiters();
+    });
+}
+
+async fn converse(
+    worker: &Rc<Worker>,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+) {
+    if let Err(error) = socket::prepare(&stream, worker.patience.idle) {
+        tracing::debug!(%error, %peer, "a client was gone before its first request");
+        return;
+    }
+    let proxy = &worker.front.proxy;
+    if proxy.config.calm.accept_proxy_protocol && proxy.config.trusts(peer.ip()) {
+        let within = proxy.config.header_timeout;
+        // Boxed: it holds a whole header, and is over soon.
+        let header = tokio::time::timeout(within, proxy_protocol::read(&mut stream));
+        match Box::pin(header).await {
+            Ok(Ok(source)) => peer = source.unwrap_or(peer),
+            failed => {
+                proxy.metrics.limit_hit("proxy_protocol");
+                return tracing::debug!(?failed, %peer, "a proxy did not say whose connection it is");
+            }
+        }
+    }
+    let Some(_guest) = worker.front.proxy.calm.clients.enter(peer.ip()) else {
+        let error = ProxyError::TooManyConnections;
+        if acceptor.is_some() {
+            worker.front.refused(&error.into(), peer.ip());
+            return;
+        }
+        let session = Session::new(worker.clone(), Stream::Plain(stream), Buffer::default(), peer);
+        return session.turn_away(error).await;
+    };
+    let Some(acceptor) = acceptor else {
+        return Session::new(worker.clone(), Stream::Plain(stream), Buffer::default(), peer).run().await;
+    };
+    let within = worker.front.proxy.config.header_timeout;
+    // Boxed: a handshake is large, and over soon.
+    let shaken = Box::pin(tokio::time::timeout(within, acceptor.accept(stream))).await;
+    let stream = match shaken {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, %peer, "no TLS with a client"),
+        Err(_) => return tracing::debug!(%peer, "a client was too slow to agree on TLS"),
+    };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Stream::Tls(Box::new(stream));
+    if is_http2 {
+        Box::pin(http2::serve(worker.clone(), Rewound { head: Buffer::default(), stream }, peer, true)).await;
+    } else {
+        Session::new(worker.clone(), stream, Buffer::default(), peer).run().await;
+    }
+}

@@ -1,0 +1,176 @@
+//! Clients that take more than they may: each limit has its answer and its metric, and the log its line.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use slipring_tests::bare;
+use slipring_tests::{Balancer, RawAnswer, Setup, Wire, wait_until};
+
+const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+const LONG: Duration = Duration::from_secs(30);
+
+/// No test by itself: what the replicas of the tests here run.
+#[test]
+fn bare_program() {
+    bare::serve_if_asked();
+}
+
+fn setup() -> Setup {
+    bare::program(Setup::new(SLIPRING)).set("fleet.replicas", 1)
+}
+
+async fn ask(balancer: &Balancer, request: &str) -> RawAnswer {
+    let mut wire = Wire::sending(balancer.main, request).await;
+    wire.answer().await.unwrap_or_else(|| panic!("no answer to {request:?}"))
+}
+
+async fn hit(balancer: &Balancer, limit: &str) -> f64 {
+    balancer.metric("slipring_limits_hit_total", &format!("limit=\"{limit}\"")).await
+}
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_too_often_is_told_when_to_come_again() {
+    let setup = setup().set("proxy.max_requests_per_second_per_client", 1).set("proxy.burst_per_client", 3);
+    let balancer = setup.start().await;
+    let mut client = Wire::to(balancer.main).await;
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        client.send(GET).await;
+        let answer = client.answer().await.expect("the connection stays");
+        if answer.status == 429 {
+            assert_eq!(answer.headers("retry-after"), ["1"], "{}", answer.head);
+        }
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses[..3], [200; 3]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert!(hit(&balancer, "requests_per_second_per_client").await >= 1.0);
+    client.send(GET).await;
+    wait_until("there is a token again", LONG, async || {
+        let answer = client.answer().await.expect("the connection stays");
+        client.send(GET).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_too_many_connections_gets_no_more() {
+    let balancer = setup().set("proxy.max_connections_per_client", 2).start().await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut wire = Wire::sending(balancer.main, GET).await;
+        assert_eq!(wire.answer().await.expect("an answer").status, 200);
+        kept.push(wire);
+    }
+    let mut third = Wire::to(balancer.main).await;
+    let answer = third.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.headers("connection")), (429, vec!["close"]), "{}", answer.head);
+    assert_eq!(hit(&balancer, "connections_per_client").await, 1.0);
+    kept.pop();
+    wait_until("its place is free again", LONG, async || {
+        let answer = ask(&balancer, GET).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.head) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_request_and_of_a_connection() {
+    let setup = setup().set("proxy.max_header_fields", 4).set("proxy.max_requests_per_connection", 2);
+    let balancer = setup.set("proxy.max_body_bytes", 10).start().await;
+    let many = "GET /x HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n\r\n";
+    assert_eq!(ask(&balancer, many).await.status, 431);
+    assert_eq!(hit(&balancer, "header_fields").await, 1.0);
+    let large = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n";
+    assert_eq!(ask(&balancer, large).await.status, 413);
+    assert_eq!(hit(&balancer, "body_bytes").await, 1.0);
+    let mut wire = Wire::sending(balancer.main, GET).await;
+    assert!(wire.answer().await.expect("an answer").headers("connection").is_empty());
+    wire.send(GET).await;
+    assert_eq!(wire.answer().await.expect("an answer").headers("connection"), ["close"]);
+    wire.end().await;
+    assert_eq!(hit(&balancer, "requests_per_connection").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_trickles_a_body_is_told_so() {
+    let setup = setup().set("proxy.min_body_rate", 1000).set("proxy.body_grace", "300ms");
+    let balancer = setup.start().await;
+    let head = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    let answer = ask(&balancer, &format!("{head}beginning")).await;
+    assert_eq!(answer.status, 408, "{}", answer.head);
+    assert_eq!(hit(&balancer, "body_rate").await, 1.0);
+    assert_eq!(ask(&balancer, &format!("{head}{}", "x".repeat(1000))).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_too_slowly_is_cut_off() {
+    let setup = setup().set("proxy.min_body_rate", 1_000_000_000).set("proxy.body_grace", "300ms");
+    let balancer = setup.start().await;
+    let _idle = Wire::sending(balancer.main, "GET /flood?bytes=100000000 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    wait_until("it is cut off", LONG, async || {
+        let hit = hit(&balancer, "read_rate").await;
+        let connections = balancer.metric("slipring_connections", "").await;
+        if (hit, connections) == (1.0, 0.0) { Ok(()) } else { Err(format!("{hit} {connections}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_a_line() {
+    let setup = setup().set("log.access", "json").set("log.file", "access.log");
+    let balancer = setup.start().await;
+    let file = setup.folder().join("access.log");
+    let hostile =
+        "GET /a\"b\\c%0a?q={} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(&balancer, hostile).await.status, 200);
+    assert_eq!(ask(&balancer, "GET /x HTTP/1.1\r\n\r\n").await.status, 400);
+    assert_eq!(balancer.main.call(hyper::Method::POST, "/die", "").await.status, 502);
+    let lines = async |wanted: usize| {
+        wait_until("the lines are written", LONG, async || {
+            let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            let lines: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+            let lines = lines.map_err(|error| format!("{error}: {text}"))?;
+            if lines.len() == wanted { Ok(lines) } else { Err(text) }
+        })
+        .await
+    };
+    let first = lines(3).await;
+    let line = &first[0];
+    assert_eq!((&line["path"], &line["request_id"]), (&"/a\"b\\c%0a?q={}".into(), &"mine".into()));
+    assert_eq!((&line["status"], &line["replica"]), (&200.into(), &"Server-1".into()));
+    assert_eq!((&line["attempts"], &line["client"]), (&1.into(), &"127.0.0.1".into()));
+    assert!(line["bytes"].as_u64() > Some(10), "{line}");
+    assert_eq!(first[1]["status"], 400, "{}", first[1]);
+    assert_eq!((&first[2]["status"], &first[2]["method"]), (&502.into(), &"POST".into()));
+    // Rotation: what comes after the file was moved is in a new one.
+    std::fs::rename(&file, setup.folder().join("access.log.1")).expect("it is there");
+    wait_until("a new file is begun", LONG, async || if file.exists() { Ok(()) } else { Err("none".into()) })
+        .await;
+    assert_eq!(ask(&balancer, GET).await.status, 200);
+    assert_eq!(lines(1).await[0]["path"], "/x");
+    assert_eq!(balancer.metric("slipring_access_log_lost_total", "").await, 0.0);
+    balancer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_says_whose_connection_it_is() {
+    let balancer = setup().set("proxy.accept_proxy_protocol", "true").start().await;
+    let four = [10, 1, 2, 3, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
+    let second = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &four].concat();
+    for header in [b"PROXY TCP4 10.1.2.3 10.0.0.1 4660 80\r\n".to_vec(), second] {
+        let (head, tail) = header.split_at(header.len() / 2);
+        let mut wire = Wire::sending(balancer.main, head).await;
+        wire.send([tail, b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"].concat()).await;
+        let answer = wire.answer().await.expect("an answer");
+        let seen: Value = serde_json::from_slice(&answer.body).expect("the replica's words");
+        let head = seen["head"].as_str().expect("a head").to_lowercase();
+        assert!(head.contains("\r\nx-forwarded-for: 10.1.2.3\r\n"), "{head}");
+    }
+    let mut silent = Wire::sending(balancer.main, GET).await;
+    silent.end().await;
+    assert_eq!(hit(&balancer, "proxy_protocol").await, 1.0);
+}
