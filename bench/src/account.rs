@@ -182,12 +182,22 @@ mod tests {
     }
 
     #[test]
-    fn our_own_group_has_an_account() {
-        let group = stat(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap().group;
+    fn a_group_has_an_account() {
+        use std::io::{Read as _, Write as _};
+        use std::os::unix::process::CommandExt as _;
+        use std::process::{Command, Stdio};
+        // A group of its own: threads of this one come and go with other tests.
+        let piped = || Stdio::piped();
+        let mut child = Command::new("cat").process_group(0).stdin(piped()).stdout(piped()).spawn().unwrap();
+        let group = child.id();
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let before = usage(group).unwrap();
         assert!(before.cpu_ns > 0, "{before:?}");
         assert!(usage(group).unwrap().since(before).cpu_ns < before.cpu_ns + 1_000_000_000);
         let memory = memory(group).unwrap();
         assert!(memory.rss_kib >= memory.pss_kib && memory.pss_kib > 0, "{memory:?}");
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     }
 }
