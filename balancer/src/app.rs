@@ -17,7 +17,7 @@ use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS, PAYLOAD_TIMEOUT};
 use crate::config::{Config, RuntimeChoice};
 use crate::fleet::handle::Fleet;
 use crate::fleet::past::Past;
-use crate::fleet::runtime::docker::DockerRuntime;
+use crate::fleet::runtime::docker::{self, DockerRuntime};
 use crate::fleet::runtime::fixed::FixedRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
 use crate::fleet::shell::{BeginError, begin};
@@ -110,7 +110,8 @@ impl Balancer {
             let runtime = FixedRuntime::new(listed);
             (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "static")
         } else if wants_docker(&config, &past).await? {
-            let label = past.label(&config)?.ok_or(StartError::NoLabel)?;
+            let container = docker::own_name(&config.docker).await;
+            let label = past.label(&config, container.as_deref())?.ok_or(StartError::NoLabel)?;
             let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
             let runtime = runtime.await.map_err(BeginError::from)?;
             (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "docker")
