@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop test verify fix plots bench bench-proxy image help
+.PHONY: start appliance build docker stop test verify fix plots bench bench-proxy fuzz image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -98,6 +98,20 @@ bench: ## lookups and changes of every placement; at the end, what a lookup cost
 bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2, ARGS=...)
 	@cargo build --release -p slipring-bench
 	@$(BENCH_PROXY) --slipring $(SLIPRING) $(if $(QUICK),--quick) $(if $(TABLE),--table $(TABLE)) $(ARGS)
+
+# Coverage for the fuzzer, which asks for no compiler but the one that is there.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+
+fuzz: ## hostile bytes, guided by coverage, for every parser of our own (SECONDS=60 each; findings stay in target/fuzz)
+	@cd fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --target-dir ../target/fuzz
+	@for target in request response chunked proxy_protocol; do \
+	  mkdir -p target/fuzz/corpus/$$target; \
+	  target/fuzz/*/release/$$target -max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -verbosity=0 \
+	    -artifact_prefix=target/fuzz/$$target- target/fuzz/corpus/$$target 2>target/fuzz/$$target.log \
+	    || { tail -40 target/fuzz/$$target.log; exit 1; }; \
+	  sed -n "s/stat::number_of_executed_units: */$$target: executions without a finding: /p" target/fuzz/$$target.log; \
+	done
 
 image: appliance ## the container image: this executable on an empty base
 	@$(SLIPRING) image
