@@ -58,7 +58,7 @@ docker: start ## the same, with containers as replicas
 stop: ## stop the balancer and everything that it started
 	@if ! [ -s $(RUN)/pid ]; then echo 'no balancer was started here'; exit 0; fi; \
 	pid=$$(cat $(RUN)/pid); \
-	if [ "$$(cat /proc/$$pid/comm 2>/dev/null)" != slipring ]; then echo 'it had ended already'; rm -f $(RUN)/pid; exit 0; fi; \
+	if [ "$$(cat /proc/$$pid/comm 2>/dev/null)" != slipring ]; then echo 'it had ended already (if it was killed, its containers run on: make adopts them)'; rm -f $(RUN)/pid; exit 0; fi; \
 	kill -TERM $$pid; \
 	for _ in $$(seq 600); do kill -0 $$pid 2>/dev/null || break; sleep 0.1; done; \
 	if kill -0 $$pid 2>/dev/null; then echo "it does not end; kill -9 $$pid"; exit 1; fi; \

@@ -114,7 +114,7 @@ fn sources(arguments: Arguments) -> Result<Sources, String> {
 
 async fn serve(config: Config) -> ExitCode {
     match Signals::new() {
-        Ok(signals) => signals.run_until(|stop| start_and_run(config, stop)).await,
+        Ok(signals) => signals.run_until("the balancer", |stop| start_and_run(config, stop)).await,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE

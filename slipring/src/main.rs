@@ -6,6 +6,7 @@ mod balancer;
 mod client;
 mod exec;
 mod image;
+mod init;
 mod report;
 mod server;
 mod signals;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_target(false).with_ansi(colours).init();
     match arguments.role {
+        Role::Balancer(_) if init::is_needed() => init::run(),
         Role::Balancer(arguments) => balancer::run(arguments),
         Role::Server(arguments) => server::run(&arguments),
         Role::Client(arguments) => client::run(arguments),

@@ -50,8 +50,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Ok((signals, listener)) => {
                 let drain = Duration::from_secs(arguments.drain_seconds);
                 let id = ServerId::new(arguments.id);
+                let who = format!("replica {}", arguments.id);
                 signals
-                    .run_until(|mut stop| async move {
+                    .run_until(&who, |mut stop| async move {
                         serve(listener, id, stop.asked(), drain).await;
                         ExitCode::SUCCESS
                     })

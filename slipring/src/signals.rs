@@ -31,6 +31,7 @@ impl Signals {
     /// Runs `work`, which is told of the first signal, and is dropped at the second.
     pub(crate) async fn run_until<F: Future<Output = ExitCode>>(
         mut self,
+        who: &str,
         work: impl FnOnce(Stop) -> F,
     ) -> ExitCode {
         let (tell, told) = oneshot::channel();
@@ -40,7 +41,7 @@ impl Signals {
             code = &mut work => return code,
             () = self.next() => {}
         }
-        tracing::info!("stopping; a second signal ends it at once");
+        tracing::info!(pid = std::process::id(), "{who} is stopping; a second signal ends it at once");
         if tell.send(()).is_err() {
             tracing::debug!("it was ending already");
         }

@@ -6,7 +6,7 @@ use hyper::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use slipring_tests::replica::{self, Held};
-use slipring_tests::{Balancer, Process, Setup, measured, wait_until};
+use slipring_tests::{Balancer, Process, Setup, measured, skipped, wait_until};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
@@ -395,4 +395,32 @@ async fn a_change_that_cannot_be_written_says_so_and_is_written_when_it_can_be()
     })
     .await;
     balancer.stop().await;
+}
+
+/// In a container without an init the balancer is process 1, and everybody's orphans are its children.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_process_1_it_leaves_no_zombies_of_its_replicas_children() {
+    let wrapper = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let allowed = std::process::Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return skipped("namespaces", "this user may not make a process namespace (unshare)");
+    }
+    // Each life ends at once and leaves a process behind, which is ended with its group.
+    let setup =
+        Setup::new(SLIPRING).set("process.command", "sh,-c,sleep 1000 & exit 7").set("fleet.replicas", 1);
+    let mut balancer = setup.under(&wrapper).launch().await;
+    let events = balancer.events().await;
+    let lives = |seen: &[slipring_tests::Event]| {
+        Some(seen.iter().filter(|event| event.name == "respawning").count()).filter(|&lives| lives >= 4)
+    };
+    events.until("four lives", LONG, lives).await;
+    let below = balancer.process;
+    wait_until("no zombies", LONG, async || match below.zombies_below() {
+        0 => Ok(()),
+        zombies => Err(format!("{zombies} zombies")),
+    })
+    .await;
+    // The signal is for process 1, which is the wrapper's child.
+    below.only_child().signal(Signal::TERM);
+    assert_eq!(balancer.ended(LONG).await.code(), Some(0), "passed on, and its exit code passed back");
 }

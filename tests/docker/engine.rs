@@ -15,7 +15,7 @@ use hyper::Method;
 use rustix::process::Signal;
 use serde_json::json;
 use slipring_tests::docker::{Fleet, SOCKET, engine};
-use slipring_tests::{Http, Setup, wait_until};
+use slipring_tests::{Http, Setup, run, wait_until};
 use tokio::sync::Mutex;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
@@ -267,6 +267,20 @@ async fn the_image_is_built_when_it_is_missing() {
     balancer.ready().await;
     assert!(docker.inspect_image(OWN_IMAGE).await.is_ok());
     balancer.stop().await;
+}
+
+/// `make image`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_can_be_asked_for() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    remove_own_image(&docker).await;
+    let built = run(SLIPRING, &["image"], &[], "").await;
+    assert_eq!((built.status.code(), &*built.stdout), (Some(0), format!("{OWN_IMAGE}\n").as_bytes()));
+    assert!(docker.inspect_image(OWN_IMAGE).await.is_ok());
+    let nowhere = run(SLIPRING, &["image", "--socket", "/nowhere/docker.sock"], &[], "").await;
+    let words = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(nowhere.status.code() == Some(1) && words.contains("/nowhere/docker.sock"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

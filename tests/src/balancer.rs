@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,7 @@ const END: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Setup {
     executable: PathBuf,
+    wrapper: Vec<String>,
     settings: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     folder: Arc<TempDir>,
@@ -42,6 +43,7 @@ impl Setup {
     pub fn new(executable: &str) -> Self {
         let setup = Self {
             executable: executable.into(),
+            wrapper: Vec::new(),
             settings: BTreeMap::new(),
             environment: BTreeMap::new(),
             folder: Arc::new(TempDir::new().expect("a temporary folder can be made")),
@@ -81,7 +83,7 @@ impl Setup {
     }
 
     /// The folder that the balancer runs in.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -91,13 +93,22 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = command(&self.executable);
-        command.arg("balancer").current_dir(self.folder.path());
+        let mut words =
+            self.wrapper.iter().map(Path::new).chain([self.executable.as_path(), Path::new("balancer")]);
+        let mut command = command(words.next().expect("at least the executable"));
+        command.args(words).current_dir(self.folder.path());
         for (key, value) in &self.settings {
             command.args(["--set", &format!("{key}={value}")]);
         }
         command.envs(&self.environment).stdin(Stdio::null());
         command
+    }
+
+    /// Starts it through another program, whose arguments the executable and its own are.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     /// Starts it and waits until it says where it listens.
@@ -142,7 +153,7 @@ impl Setup {
 }
 
 /// The executable in an environment without settings of its own, to be killed when its handle is dropped.
-fn command(executable: &std::path::Path) -> Command {
+fn command(executable: &Path) -> Command {
     let mut command = Command::new(executable);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

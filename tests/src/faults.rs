@@ -1,5 +1,6 @@
 //! Processes that tests hurt, told apart from later ones that may get the same number.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +19,7 @@ pub struct Process {
 
 struct Stat {
     state: char,
+    parent: u32,
     began: u64,
     cpu: Duration,
 }
@@ -90,6 +92,35 @@ impl Process {
     }
 }
 
+/// Every process there is.
+fn all() -> HashMap<u32, Stat> {
+    let folders = std::fs::read_dir("/proc").expect("this is Linux").flatten();
+    let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+}
+
+impl Process {
+    /// The process that it started.
+    ///
+    /// # Panics
+    /// When there is not just one.
+    pub fn only_child(self) -> Self {
+        let children: Vec<_> = all().into_iter().filter(|(_, stat)| stat.parent == self.pid).collect();
+        assert_eq!(children.len(), 1, "children of {}", self.pid);
+        Self { pid: children[0].0, began: children[0].1.began }
+    }
+
+    /// How many of its descendants have ended and were not waited for.
+    pub fn zombies_below(self) -> usize {
+        let all = all();
+        let is_below = |stat: &&Stat| {
+            let parent = |pid: &u32| all.get(pid).map(|stat| stat.parent);
+            std::iter::successors(Some(stat.parent), parent).any(|ancestor| ancestor == self.pid)
+        };
+        all.values().filter(|stat| stat.state == 'Z').filter(is_below).count()
+    }
+}
+
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in parentheses, which may hold anything.
@@ -97,5 +128,6 @@ fn stat(pid: u32) -> Option<Stat> {
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     let ticks = number(14)? + number(15)?;
     let cpu = TICK * u32::try_from(ticks).ok()?;
-    Some(Stat { state: fields.first()?.chars().next()?, began: number(22)?, cpu })
+    let parent = u32::try_from(number(4)?).ok()?;
+    Some(Stat { state: fields.first()?.chars().next()?, parent, began: number(22)?, cpu })
 }

@@ -1,6 +1,6 @@
 //! What runs replicas. The fleet's decisions are the same for all; only here is a process or a container known.
 //!
-//! One conformance suite (`tests/`) runs on every runtime.
+//! One conformance suite (`tests/`) runs on every runtime that starts something; `fixed` starts nothing.
 
 mod container;
 pub mod docker;
@@ -31,7 +31,7 @@ use super::state::{Instance, Running};
 ///
 /// Wrong: `stop` that returns when the signal is sent. Right: `stop` that returns when the name is free.
 pub trait Runtime: Send + Sync + 'static {
-    /// `process` or `docker`.
+    /// `process`, `docker` or `static`.
     fn name(&self) -> &'static str;
     /// Makes sure, once, that replicas can be started: the engine answers, image and network are there.
     fn prepare(&self) -> impl Future<Output = Result<(), RuntimeError>> + Send;
