@@ -18,6 +18,7 @@ use crate::admin::serve::{Limits, serve};
 use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS, PAYLOAD_TIMEOUT};
 use crate::config::Config;
 use crate::fleet::events::Events;
+use crate::fleet::runtime::docker::Family;
 use crate::fleet::shell::{Surroundings, unix_ms};
 use crate::metrics::Metrics;
 use crate::proxy::calm::Calm;
@@ -227,8 +228,9 @@ fn listeners(
 /// Begins every pool, or none: those that have begun are ended when one cannot.
 async fn begin_all(config: &Config, around: &Surroundings) -> Result<Vec<Begun>, StartError> {
     let mut all: Vec<Begun> = Vec::new();
+    let family = Family::default();
     for pool in config.all_pools() {
-        match begin_pool(pool, around.clone()).await {
+        match begin_pool(pool, around.clone(), &family).await {
             Ok(begun) => all.push(begun),
             Err(source) => {
                 join_all(all.iter().map(|begun| begun.fleet.shutdown())).await;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::config::{PoolConfig, RuntimeChoice};
 use crate::fleet::handle::Fleet;
 use crate::fleet::past::Past;
-use crate::fleet::runtime::docker::DockerRuntime;
+use crate::fleet::runtime::docker::{DockerRuntime, Family};
 use crate::fleet::runtime::fixed::FixedRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
 use crate::fleet::shell::{BeginError, Surroundings, begin};
@@ -53,7 +53,11 @@ pub struct Begun {
 ///
 /// # Errors
 /// When replicas cannot be started at all, or what is remembered cannot be read; then nothing of it is left running.
-pub async fn begin_pool(config: &PoolConfig, around: Surroundings) -> Result<Begun, PoolError> {
+pub async fn begin_pool(
+    config: &PoolConfig,
+    around: Surroundings,
+    family: &Family,
+) -> Result<Begun, PoolError> {
     let (exits, ends) = mpsc::channel(EXITS);
     let past = Past::recall(config)?;
     let ((fleet, own_addresses), runtime) = if config.fleet.runtime == RuntimeChoice::Static {
@@ -63,7 +67,7 @@ pub async fn begin_pool(config: &PoolConfig, around: Surroundings) -> Result<Beg
     } else if wants_docker(config, &past).await? {
         let label = past.label(config)?.ok_or(PoolError::NoLabel)?;
         let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
-        let runtime = runtime.await.map_err(BeginError::from)?;
+        let runtime = runtime.await.map_err(BeginError::from)?.among(family);
         (begin(config, past, runtime, ends, around).await?, "docker")
     } else {
         if past.runtime() == Some("docker") {

@@ -216,8 +216,10 @@ async fn each_pool_has_its_own_timeouts_limits_and_heartbeats() {
     assert_eq!(balancer.metric("slipring_replicas", "pool=\"default\",state=\"live\"").await, 3.0);
 }
 
+type Pairs = Vec<(String, String)>;
+
 /// nginx's answers of `hashing/tests/data/record-ketama.sh`: `(address, weight)`, and the server of each key.
-fn recorded() -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn recorded() -> (Pairs, Pairs) {
     let csv = include_str!("../../hashing/tests/data/ketama-nginx.csv");
     let pair = |line: &str| line.split_once(',').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a pair");
     let servers = csv.lines().filter_map(|line| line.strip_prefix("# server,")).map(pair).collect();

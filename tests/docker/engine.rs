@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fake_engine::{Disk, FakeEngine};
-use bollard::query_parameters::{InspectContainerOptions, RemoveImageOptionsBuilder};
+use bollard::query_parameters::{InspectContainerOptions, InspectNetworkOptions, RemoveImageOptionsBuilder};
 use hyper::Method;
 use serde_json::json;
 use slipring_tests::docker::{Fleet, SOCKET, engine};
@@ -102,6 +102,8 @@ async fn the_containers_of_two_pools_are_adopted_by_their_own() {
             "{name} is left"
         );
     }
+    let network = docker.inspect_network(&fleet.network, None::<InspectNetworkOptions>).await;
+    assert!(network.is_err(), "whoever left last removed the network");
 }
 
 #[tokio::test(flavor = "multi_thread")]

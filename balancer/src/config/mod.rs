@@ -9,6 +9,7 @@
 mod calm;
 mod fleet;
 mod forward;
+mod names;
 mod parse;
 mod pool;
 mod proxy;

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::names::{Names, pool_of};
 use super::parse::Expected;
 use super::report::{ConfigError, Mistake};
 
@@ -352,9 +353,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn finish(mut self) -> Result<(), ConfigError> {
-        let known = |key: &str| {
-            self.documented.iter().any(|documented| documented.key == key) || self.scoped.contains(key)
+        let names = Names {
+            keys: self.documented.iter().map(|documented| documented.key).collect(),
+            of_pools: self.of_pools.iter().map(|(key, _)| *key).collect(),
+            pools: self.scoped.iter().filter_map(|key| pool_of(key)).collect(),
         };
+        let known = |key: &str| names.keys.contains(&key) || self.scoped.contains(key);
         let unknown_in_file = self
             .in_file
             .iter()
@@ -362,77 +366,24 @@ impl<'a> Reader<'a> {
             .map(|(key, s)| (key.clone(), s.origin.clone()));
         let unknown_flags =
             self.sources.flags.keys().filter(|key| !known(key)).map(|key| (key.clone(), Origin::Flag));
-        let all_keys = self.documented.iter().map(|documented| documented.key);
+        let all_keys = names.keys.iter().copied();
         let known_variables: BTreeSet<_> =
             all_keys.chain(self.scoped.iter().map(String::as_str)).flat_map(variables).collect();
-        let unknown_variables = self
-            .sources
-            .environment
-            .keys()
-            .filter(|name| {
-                name.starts_with("SLIPRING_")
-                    && !known_variables.contains(*name)
-                    && !NOT_SETTINGS.contains(&name.as_str())
-            })
-            .map(|name| (self.key_of(name), Origin::Environment(name.clone())));
+        let unknown_variables = self.sources.environment.keys().filter(|name| {
+            name.starts_with("SLIPRING_")
+                && !known_variables.contains(*name)
+                && !NOT_SETTINGS.contains(&name.as_str())
+        });
+        let unknown_variables =
+            unknown_variables.map(|name| (names.key_of(name), Origin::Environment(name.clone())));
         let unknown: Vec<_> = unknown_in_file.chain(unknown_flags).chain(unknown_variables).collect();
         for (key, origin) in unknown {
-            let advice = self.advice(&key);
-            self.mistakes.push(Mistake::unknown(&key, origin, &advice));
+            self.mistakes.push(Mistake::unknown(&key, origin, &names.advice(&key)));
         }
         if self.mistakes.is_empty() {
             return Ok(());
         }
         Err(ConfigError::new(self.sources.file.clone(), self.mistakes, &self.secrets))
-    }
-
-    /// What an unknown variable was probably meant to set.
-    fn key_of(&self, variable: &str) -> String {
-        let words = variable["SLIPRING_".len()..].to_lowercase();
-        let pools = self.scoped.iter().filter_map(|key| pool_of(key));
-        let pool = pools.filter_map(|pool| {
-            let rest =
-                words.strip_prefix("pool_")?.strip_prefix(&pool.replace('-', "_"))?.strip_prefix('_')?;
-            Some(format!("pool.{pool}.{}", rest.replacen('_', ".", 1)))
-        });
-        pool.into_iter().max_by_key(String::len).unwrap_or_else(|| words.replacen('_', ".", 1))
-    }
-
-    /// What to write instead of a key that is not known.
-    fn advice(&self, key: &str) -> String {
-        let Some(rest) = key.strip_prefix("pool.") else { return self.nearest(key, "", self.keys()) };
-        let Some(pool) = pool_of(key).filter(|pool| self.scoped.iter().any(|key| pool_of(key) == Some(pool)))
-        else {
-            return "a pool begins with [pool.NAME] in the file; a variable can only change one that is there"
-                .to_owned();
-        };
-        let rest = &rest[pool.len() + 1..];
-        if self.documented.iter().any(|documented| documented.key == rest) {
-            return format!("`{rest}` is the whole balancer's, a pool has none of its own");
-        }
-        let prefix = &key[..key.len() - rest.len()];
-        self.nearest(rest, prefix, self.of_pools.iter().map(|(key, _)| *key))
-    }
-
-    fn keys(&self) -> impl Iterator<Item = &'static str> + Clone {
-        self.documented.iter().map(|documented| documented.key)
-    }
-
-    /// The one of `keys` that was probably meant: the same last word elsewhere, or a near spelling.
-    fn nearest(&self, key: &str, prefix: &str, keys: impl Iterator<Item = &'static str> + Clone) -> String {
-        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        let renamed = RENAMED.iter().find(|(old, _)| *old == last(key)).map(|(_, new)| *new);
-        let renamed = renamed.filter(|new| keys.clone().any(|known| known == *new));
-        let nearest = renamed.or_else(|| keys.clone().find(|known| last(known) == last(key))).or_else(|| {
-            keys.map(|known| (strsim::jaro_winkler(&last(known), &last(key)), known))
-                .filter(|(likeness, _)| *likeness > 0.8)
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map(|(_, known)| known)
-        });
-        match nearest {
-            Some(nearest) => format!("the key is called `{prefix}{nearest}`"),
-            None => "`slipring balancer --print-config` lists the keys there are".to_owned(),
-        }
     }
 
     pub(super) fn example(&self) -> String {
@@ -463,21 +414,6 @@ impl<'a> Reader<'a> {
         })
     }
 }
-
-/// The name in `pool.NAME.…`.
-fn pool_of(key: &str) -> Option<&str> {
-    key.strip_prefix("pool.")?.split_once('.').map(|(name, _)| name)
-}
-
-/// Names of the original project, and the keys that they are here.
-const RENAMED: [(&str, &str); 6] = [
-    ("hash_num", "ring.hash"),
-    ("virtual_nodes", "ring.virtual_servers"),
-    ("docker_task_batch", "fleet.task_batch"),
-    ("max_fail_count", "fleet.failures"),
-    ("n", "fleet.replicas"),
-    ("port", "listen"),
-];
 
 /// Variables that other parts of the program read.
 const NOT_SETTINGS: [&str; 4] = ["SLIPRING_REQUIRE", "SLIPRING_CONFIG", "SLIPRING_URL", "SLIPRING_LOG"];
