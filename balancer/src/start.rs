@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::config::{PoolConfig, RuntimeChoice};
 use crate::fleet::handle::Fleet;
 use crate::fleet::past::Past;
-use crate::fleet::runtime::docker::{DockerRuntime, Family};
+use crate::fleet::runtime::docker::{self, DockerRuntime, Family};
 use crate::fleet::runtime::fixed::FixedRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
 use crate::fleet::shell::{BeginError, Surroundings, begin};
@@ -65,7 +65,8 @@ pub async fn begin_pool(
         let runtime = FixedRuntime::new(listed);
         (begin(config, past, runtime, ends, around).await?, "static")
     } else if wants_docker(config, &past).await? {
-        let label = past.label(config)?.ok_or(PoolError::NoLabel)?;
+        let container = docker::own_name(&config.docker).await;
+        let label = past.label(config, container.as_deref())?.ok_or(PoolError::NoLabel)?;
         let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
         let runtime = runtime.await.map_err(BeginError::from)?.among(family);
         (begin(config, past, runtime, ends, around).await?, "docker")

@@ -3,12 +3,16 @@
 
 mod fake_engine;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fake_engine::{Disk, FakeEngine};
-use bollard::query_parameters::{InspectContainerOptions, InspectNetworkOptions, RemoveImageOptionsBuilder};
+use bollard::query_parameters::{
+    InspectContainerOptions, InspectNetworkOptions, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+};
 use hyper::Method;
+use rustix::process::Signal;
 use serde_json::json;
 use slipring_tests::docker::{Fleet, SOCKET, engine};
 use slipring_tests::{Http, Setup, wait_until};
@@ -353,6 +357,26 @@ async fn an_engine_that_is_away_for_a_while_costs_no_request() {
     assert_eq!(fleet.containers(&docker).await.len(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stopped_is_named_and_the_exit_code_says_so() {
+    let _alone = ALONE.lock().await;
+    let Some(_docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(2);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let socket = folder.path().join("docker.sock");
+    let proxy = Proxy::listen(&socket);
+    let setup = setup(&fleet).set("docker.socket", socket.display()).set("fleet.stop_timeout", "200ms");
+    let mut balancer = setup.start_with(&names).await;
+    drop(proxy);
+    balancer.signal(Signal::TERM);
+    let status = balancer.ended(LONG).await;
+    assert_eq!(status.code(), Some(3), "{}", balancer.log());
+    for name in names {
+        assert!(balancer.log().contains(&name), "{name}: {}", balancer.log());
+    }
+}
+
 /// Another way to the engine, which can be cut.
 struct Proxy {
     accepting: tokio::task::JoinHandle<()>,
@@ -386,16 +410,13 @@ impl Drop for Proxy {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_balancer_may_be_a_container_beside_its_replicas() {
-    let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
-    let fleet = Fleet::new();
-    let names = fleet.names(3);
-    fleet.build_image(&docker, SLIPRING).await;
-    fleet.create_network(&docker).await;
+/// Runs the balancer in a container named after the fleet; returns its id, its address, and its two ports.
+async fn balancer_in_container(
+    docker: &bollard::Docker,
+    fleet: &Fleet,
+    more: &[String],
+) -> (String, IpAddr, [Http; 2]) {
     let settings = [
-        format!("docker.fleet={}", fleet.label),
         format!("docker.network={}", fleet.network),
         format!("docker.image={}", fleet.image()),
         "fleet.runtime=docker".into(),
@@ -404,15 +425,65 @@ async fn the_balancer_may_be_a_container_beside_its_replicas() {
         "admin.token=0123456789abcdef".into(),
     ];
     let mut command = vec!["balancer"];
-    command.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-    let container = fleet.run(&docker, &format!("{}-balancer", fleet.label), &command, true).await;
-    let ip = fleet.address(&docker, &container).await;
-    let [main, admin] = [5000, 5001].map(|port| Http { address: (ip, port).into() });
+    command.extend(settings.iter().chain(more).flat_map(|setting| ["--set", setting]));
+    let container = fleet.run(docker, &format!("{}-balancer", fleet.label), &command, true).await;
+    let ip = fleet.address(docker, &container).await;
+    let ports = [5000, 5001].map(|port| Http { address: (ip, port).into() });
     wait_until("the balancer answers", LONG, async || {
-        let request = admin.request(Method::GET, "/healthz").body(Default::default()).expect("valid");
-        admin.send(request).await.map(|_| ())
+        let request = ports[1].request(Method::GET, "/healthz").body(Default::default()).expect("valid");
+        ports[1].send(request).await.map(|_| ())
     })
     .await;
+    (container, ip, ports)
+}
+
+/// Nothing of it is on a volume: its name alone says whose the containers are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_whose_container_is_replaced_finds_its_replicas() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(2);
+    fleet.build_image(&docker, SLIPRING).await;
+    fleet.create_network(&docker).await;
+    let (container, _, [main, admin]) = balancer_in_container(&docker, &fleet, &[]).await;
+    let added = main.call(Method::POST, "/add", json!({ "n": 2, "hostnames": names }).to_string()).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let handles = |replicas: serde_json::Value| -> Vec<String> {
+        let replicas = replicas["replicas"].as_array().expect("a list").clone();
+        let container = |replica: &serde_json::Value| replica["container"].as_str().map(str::to_owned);
+        replicas.iter().map(|replica| container(replica).expect("a container")).collect()
+    };
+    let before = handles(admin.get("/replicas").await.json());
+
+    let gone = RemoveContainerOptionsBuilder::new().force(true).build();
+    docker.remove_container(&container, Some(gone)).await.expect("it is killed and removed");
+    let (container, _, [main, admin]) = balancer_in_container(&docker, &fleet, &[]).await;
+    wait_until("both live again", LONG, async || {
+        let ready = admin.get("/readyz?all=true").await;
+        if ready.status == 200 { Ok(()) } else { Err(ready.text().to_owned()) }
+    })
+    .await;
+    assert_eq!(main.get("/rep").await.json()["message"]["replicas"], json!(names));
+    assert_eq!(handles(admin.get("/replicas").await.json()), before, "the very same containers");
+
+    docker.stop_container(&container, None).await.expect("it is stopped");
+    for replica in before {
+        let left = docker.inspect_container(&replica, None::<InspectContainerOptions>).await;
+        assert!(left.is_err(), "an orderly stop removes what it adopted: {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_balancer_may_be_a_container_beside_its_replicas() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(3);
+    fleet.build_image(&docker, SLIPRING).await;
+    fleet.create_network(&docker).await;
+    let own = format!("docker.fleet={}", fleet.label);
+    let (container, ip, [main, admin]) = balancer_in_container(&docker, &fleet, &[own]).await;
 
     // From the host, which is the gateway of its network.
     let body = json!({ "n": 3, "hostnames": names }).to_string();

@@ -82,11 +82,13 @@ impl Fleet {
         self.build_image_that_runs(docker, executable, "server").await;
     }
 
-    /// As [`Fleet::build_image`], and what it runs unless it is told otherwise is this.
+    /// As [`Fleet::build_image`], and what it runs unless it is told otherwise is this. The label comes first: an image
+    /// of the same content in another test, which removes it meanwhile, would be the same one to the engine.
     pub async fn build_image_that_runs(&self, docker: &Docker, executable: &str, command: &str) {
         let program = std::fs::read(executable).expect("the executable can be read");
         let recipe = format!(
-            "FROM scratch\nCOPY slipring /slipring\nENTRYPOINT [\"/slipring\"]\nCMD [\"{command}\"]\n"
+            "FROM scratch\nLABEL of={}\nCOPY slipring /slipring\nENTRYPOINT [\"/slipring\"]\nCMD [\"{command}\"]\n",
+            self.label
         );
         let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 4096));
         for (name, content, mode) in [("Dockerfile", recipe.as_bytes(), 0o644), ("slipring", &program, 0o755)]

@@ -34,6 +34,8 @@ pub struct Report {
     pub replicas: BTreeMap<String, u64>,
     /// The longest that an answer took.
     pub slowest: Duration,
+    /// How long each answer took, in the order in which they came.
+    pub latencies: Vec<Duration>,
 }
 
 impl Load {
@@ -94,6 +96,7 @@ type Landed = (Result<slipring_plots::load::client::Answer, slipring_plots::load
 impl Report {
     fn count(&mut self, (outcome, took): Landed) {
         self.slowest = self.slowest.max(took);
+        self.latencies.push(took);
         match outcome {
             Ok(answer) if answer.status == 200 => {
                 self.answered += 1;
@@ -105,6 +108,13 @@ impl Report {
             }
             Err(failure) => *self.failures.entry(format!("{}: {failure}", failure.kind())).or_default() += 1,
         }
+    }
+
+    /// What 99 of 100 answers took at most.
+    pub fn p99(&self) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
     }
 
     /// # Panics

@@ -5,6 +5,7 @@
 //! but call [`serve_if_asked`].
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -43,6 +45,8 @@ const HELD: &str = "held";
 const LET_GO: &str = "let-go";
 /// Until a replica has a request.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A client's frame of eight bytes: two of its head, four of its mask, its message.
+pub const MASKED: usize = 14;
 /// The piece in which a download is sent.
 const PIECE: usize = 64 * 1024;
 
@@ -138,6 +142,7 @@ async fn serve(replica: Arc<Replica>, port: u16, stubborn: bool) {
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be heard");
     let connections = GracefulShutdown::new();
     let mut listener = Some(listener);
+    let server = auto::Builder::new(TokioExecutor::new()).http1_only();
     loop {
         let accepted = async {
             match &listener {
@@ -150,7 +155,7 @@ async fn serve(replica: Arc<Replica>, port: u16, stubborn: bool) {
                 let Ok((stream, _)) = accepted else { continue };
                 let replica = replica.clone();
                 let service = service_fn(move |request| answer(replica.clone(), request));
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
                 tokio::spawn(connections.watch(connection));
             }
             () = replica.closed.notified() => listener = None,
@@ -186,6 +191,17 @@ async fn answer(replica: Arc<Replica>, request: Request<Incoming>) -> Result<Ser
         }
         // Each piece back as soon as it comes.
         "/echo" => return Ok(Response::new(Either::Right(Box::pin(request.into_body())))),
+        // Each body that was ever carried out, a line each in a file that all replicas share.
+        "/record" => {
+            let path = parameter("file").unwrap_or_default().to_owned();
+            let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+            let Ok(body) = body else { return Ok(text("broken off".into())) };
+            let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+            let line = [&body[..], b"\n"].concat();
+            file.and_then(|mut file| file.write_all(&line)).expect("the test's file can be written to");
+            text("recorded".into())
+        }
+        "/socket" => socket(request),
         "/upload" => text(count(request.into_body()).await.to_string()),
         "/download" => {
             let bytes: usize = parameter("bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or_default();
@@ -206,6 +222,27 @@ async fn answer(replica: Arc<Replica>, request: Request<Incoming>) -> Result<Ser
         path => text(format!("{path} at {}", replica.id)),
     };
     Ok(response)
+}
+
+/// A WebSocket that sends each message back: frames of a known length, whose mask is zero.
+fn socket(request: Request<Incoming>) -> Served {
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        let mut asked = [0; MASKED];
+        while from.read_exact(&mut asked).await.is_ok() {
+            let answer = [&[asked[0], asked[1] & 0x7f], &asked[6..]].concat();
+            if to.write_all(&answer).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = text(String::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response
 }
 
 fn text(text: String) -> Served {

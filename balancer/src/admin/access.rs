@@ -35,6 +35,18 @@ pub enum Denied {
         "administration from {0} is off: set admin.token to allow it, or call from the balancer's machine"
     )]
     NotConfigured(IpAddr),
+    /// From this machine, but on behalf of somebody that only a proxy knows.
+    #[error(
+        "a call that came through a proxy only looks local: leave out Via, Forwarded and X-Forwarded-*, or send \
+         `Authorization: Bearer <admin.token>`"
+    )]
+    ThroughProxy,
+    /// From a browser of this machine, on behalf of another site's page.
+    #[error(
+        "a page of another site may not administer: open this one by address (http://localhost or an IP), or send \
+         `Authorization: Bearer <admin.token>`"
+    )]
+    OtherSite,
     /// With a token that is not ours.
     #[error("the token is wrong")]
     WrongToken,
@@ -65,10 +77,13 @@ impl Access {
 
     fn check_place(&self, caller: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
         let local = caller.is_loopback() || self.gateways.contains(&caller);
-        if local && !came_through_a_proxy(headers) && !is_cross_site(headers) {
-            return Ok(());
-        }
-        Err(if self.token.is_some() { Denied::NoToken(caller) } else { Denied::NotConfigured(caller) })
+        Err(match local {
+            true if came_through_a_proxy(headers) => Denied::ThroughProxy,
+            true if is_cross_site(headers) => Denied::OtherSite,
+            true => return Ok(()),
+            false if self.token.is_some() => Denied::NoToken(caller),
+            false => Denied::NotConfigured(caller),
+        })
     }
 }
 
@@ -169,18 +184,18 @@ mod tests {
     fn what_only_looks_local_is_not() {
         for header in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1"), ("via", "1.1 other")]
         {
-            assert!(check(false, "127.0.0.1", &[header]).is_err(), "{header:?}");
+            assert_eq!(check(false, "127.0.0.1", &[header]), Err(Denied::ThroughProxy), "{header:?}");
         }
-        assert!(
-            check(false, "127.0.0.1", &[("origin", "https://evil.example"), ("host", "localhost:5000")])
-                .is_err()
-        );
-        assert!(check(false, "127.0.0.1", &[("origin", "null"), ("host", "localhost:5000")]).is_err());
+        for origin in ["https://evil.example", "null"] {
+            let headers = [("origin", origin), ("host", "localhost:5000")];
+            assert_eq!(check(false, "127.0.0.1", &headers), Err(Denied::OtherSite), "{origin}");
+        }
         assert!(
             check(false, "127.0.0.1", &[("origin", "http://localhost:5000"), ("host", "localhost:5000")])
                 .is_ok()
         );
     }
+
     /// DNS rebinding: to the browser the page and the call are of one site, so it sends no `Origin` with a GET.
     #[test]
     fn a_browser_reads_only_by_address() {

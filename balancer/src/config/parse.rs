@@ -136,9 +136,7 @@ pub(super) fn token(written: &Written) -> Parsed<Option<String>> {
 /// Names as the engine takes them for networks and labels.
 pub(super) fn docker_name(written: &Written) -> Parsed<String> {
     let text = written.text()?;
-    let fits = text.len() <= 128
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let fits = text.len() <= 128 && crate::fleet::names::is_docker_name(text);
     if fits { Ok(text.to_owned()) } else { Err("letters, digits, _ . and -, a letter or digit first".into()) }
 }
 

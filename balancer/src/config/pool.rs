@@ -67,6 +67,11 @@ impl PoolConfig {
         if self.is_default() { replica.to_owned() } else { format!("{}/{replica}", self.name) }
     }
 
+    /// Its containers' label, made from one that is the whole balancer's: no two pools may have the same.
+    pub fn label(&self, balancer: &str) -> String {
+        label_of(balancer, &self.name)
+    }
+
     /// How many replicas it can have.
     pub fn room(&self) -> usize {
         self.placement.capacity().min(self.fleet.max_replicas)
@@ -89,8 +94,8 @@ impl PoolConfig {
                 "docker.fleet, or a file in state, or a fixed port in listen: a later balancer finds its containers by one of them",
             );
         }
-        let named = |text: String| if is_default { text } else { format!("{text}-{name}") };
-        let fallback_label = (listen.port() != 0).then(|| named(format!("slipring-{}", listen.port())));
+        let fallback_label =
+            (listen.port() != 0).then(|| label_of(&format!("slipring-{}", listen.port()), name));
         let state =
             state.as_deref().map(|path| if is_default { path.to_owned() } else { beside(path, name) });
         let forward = forward::read(r);
@@ -149,7 +154,7 @@ impl PoolConfig {
         }
         let mut pool = Self::read(r, name, balancer);
         pool.routes = routes;
-        let derived = || main.docker.fleet.as_ref().map(|label| format!("{label}-{name}"));
+        let derived = || main.docker.fleet.as_ref().map(|label| label_of(label, name));
         pool.docker.fleet = pool.docker.fleet.or_else(derived);
         pool
     }
@@ -171,6 +176,10 @@ fn check_name(r: &mut Reader<'_>, name: &str, origin: &Origin, before: usize) {
     } else if before == MOST_POOLS {
         r.wrong_pool(name, origin.clone(), &format!("at most {MOST_POOLS} pools"));
     }
+}
+
+fn label_of(balancer: &str, pool: &str) -> String {
+    if pool == DEFAULT { balancer.to_owned() } else { format!("{balancer}-{pool}") }
 }
 
 /// `state-NAME.json` beside `state.json`.

@@ -48,6 +48,6 @@ pub(super) fn read_docker(r: &mut Reader<'_>) -> DockerConfig {
         image: r.key("docker.image", "", "An image of your own that listens on docker.port; \"\" builds slipring:<version> from this executable.", parse::optional_text),
         port: r.key("docker.port", "5000", "What replicas listen on inside their container.", parse::number(1_u16..=u16::MAX)),
         fleet: r
-            .own("docker.fleet", "", "The label that tells this balancer's containers from another's on the same engine; \"\": one that is drawn once and remembered beside state (without state: slipring-<port of listen>).", parse::optional_docker_name),
+            .own("docker.fleet", "", "The label that tells this balancer's containers from another's on the same engine; \"\": one that is drawn once and remembered beside state (in a container: slipring-<its name>; without state: slipring-<port of listen>).", parse::optional_docker_name),
     }
 }

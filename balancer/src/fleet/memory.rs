@@ -101,16 +101,18 @@ impl Memory {
         self.runtime = Some(runtime);
     }
 
-    /// What tells this fleet from all others: drawn at the first call, remembered for ever.
-    pub fn fleet(&self) -> Result<String, MemoryError> {
+    /// What tells this fleet from all others: what `first` says at the first call, remembered for ever.
+    pub fn fleet(&self, first: impl FnOnce() -> String) -> Result<String, MemoryError> {
         let path = PathBuf::from(format!("{}.fleet", self.path.display()));
         match std::fs::read_to_string(&path) {
-            Ok(text) if names::is_valid(text.trim_end()) => return Ok(text.trim_end().to_owned()),
-            Ok(_) => {} // half a file: nothing was started under it yet
+            Ok(text) => match text.strip_suffix('\n') {
+                Some(label) if names::is_docker_name(label) => return Ok(label.to_owned()),
+                _ => {} // half a file: nothing was started under it yet
+            },
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(MemoryError::Io { path, verb: "read", source }),
         }
-        let fleet = format!("slipring-{:016x}", rand::random::<u64>());
+        let fleet = first();
         match write_atomically(&path, format!("{fleet}\n").as_bytes()) {
             Ok(()) => Ok(fleet),
             Err(source) => Err(MemoryError::Io { path, verb: "written", source }),
@@ -238,15 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn the_fleets_label_is_drawn_once_and_survives_a_corrupt_membership() {
+    fn the_fleets_label_is_made_once_and_survives_a_corrupt_membership() {
         let folder = tempfile::tempdir().unwrap();
         let memory = memory(&folder, &Placement::Rendezvous);
-        let label = memory.fleet().unwrap();
-        assert!(names::is_valid(&label), "{label}");
+        let label = || "slipring-my_balancer.1".to_owned();
+        assert_eq!(memory.fleet(label).unwrap(), label());
         std::fs::write(&memory.path, "corrupt").unwrap();
-        assert_eq!(memory.fleet().unwrap(), label);
-        let other = tempfile::tempdir().unwrap();
-        assert_ne!(self::memory(&other, &Placement::Rendezvous).fleet().unwrap(), label);
+        assert_eq!(memory.fleet(|| unreachable!("it is remembered")).unwrap(), label());
+        std::fs::write(folder.path().join("state.json.fleet"), "slipring-my").unwrap();
+        assert_eq!(memory.fleet(label).unwrap(), label(), "half a file is none");
     }
 
     #[test]

@@ -10,6 +10,12 @@ pub fn is_valid(name: &str) -> bool {
     bytes.len() <= 63 && bytes.iter().all(|&byte| inner(byte)) && edge(bytes.first()) && edge(bytes.last())
 }
 
+/// Whether Docker takes it as a name, of whatever length.
+pub(crate) fn is_docker_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// `Server-XXX-YYY`, or with a pool's name before it: a random three-digit number and the milliseconds of the clock. When
 /// all thousand of this millisecond are `taken`, the next millisecond's are tried.
 pub fn random(prefix: &str, rng: &mut impl Rng, unix_ms: u64, taken: impl Fn(&str) -> bool) -> String {

@@ -42,19 +42,24 @@ impl Past {
         }
     }
 
-    /// What tells this fleet's containers from all others: the configured label, or one of its own that is
-    /// remembered, or, where nothing is, one that the port makes; `None` when there is not even a fixed port.
+    /// What tells this fleet's containers from all others: the configured label; or one that is remembered, and was
+    /// drawn at first; or, where nothing is, one that the port makes, `None` when there is not even a fixed one.
+    ///
+    /// A balancer in a container, whose `container` has this name, may lose what it remembers whenever that container is
+    /// replaced. The name is the engine's, nobody else's, and its successor's: it makes the label instead.
     ///
     /// # Errors
     /// When it cannot be remembered.
-    pub fn label(&self, config: &PoolConfig) -> Result<Option<String>, BeginError> {
+    pub fn label(&self, config: &PoolConfig, container: Option<&str>) -> Result<Option<String>, BeginError> {
         if let Some(label) = &config.docker.fleet {
             return Ok(Some(label.clone()));
         }
+        let by_container = container.map(|name| config.label(&format!("slipring-{name}")));
         if let Some(memory) = &self.memory {
-            return Ok(Some(memory.fleet()?));
+            let first = || by_container.unwrap_or_else(|| format!("slipring-{:016x}", rand::random::<u64>()));
+            return Ok(Some(memory.fleet(first)?));
         }
-        Ok(config.fallback_label.clone())
+        Ok(by_container.or_else(|| config.fallback_label.clone()))
     }
 
     /// The members to begin with, and the memory to write them to. Later starts serve with whom they can and heal

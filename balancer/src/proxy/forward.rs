@@ -145,7 +145,7 @@ impl Pool {
 
     /// Forwards one request and its answer.
     pub async fn forward<C: Client>(&self, asked: Asked<'_>, client: &mut C) -> Result<Carried, Uncarried> {
-        let repeatable = asked.idempotent && asked.terms.framing == Framing::None && !asked.terms.may_upgrade;
+        let repeatable = asked.idempotent && asked.terms.framing == Framing::None;
         let asked = Asked { idempotent: repeatable, ..asked }; // as far as a lost connection is concerned
         let mut exchange = Exchange::new(client, asked.terms);
         let mut tried: Vec<u64> = Vec::new();

@@ -12,7 +12,7 @@ const STARTING_PROBE: Duration = Duration::from_millis(20);
 
 impl Core {
     pub(super) fn spawning(&self) -> usize {
-        let members = self.members.values().filter(|m| matches!(m.phase, Phase::Spawning { .. })).count();
+        let members = self.members.values().filter(|m| matches!(m.phase, Phase::Spawning)).count();
         members + self.leaving.values().filter(|leaving| leaving.awaits_spawn()).count()
     }
 
@@ -31,7 +31,8 @@ impl Core {
         let places = self.settings.task_batch.saturating_sub(self.spawning());
         for (_, id) in due.into_iter().take(places) {
             let Some(member) = self.members.get_mut(&id) else { continue };
-            member.phase = Phase::Spawning { exited: false };
+            member.phase = Phase::Spawning;
+            member.ended_early = None;
             let instance = member.instance.clone();
             self.tell(News::Spawning { replica: instance.name.clone(), incarnation: instance.incarnation });
             self.out.push(Command::Spawn(instance));
@@ -77,7 +78,9 @@ impl Core {
     pub(super) fn spawned(&mut self, instance: &Instance, running: Running, now: Duration) {
         let deadline = now + self.settings.start_timeout;
         let Some(member) = self.current(instance) else { return self.spawned_too_late(instance, running) };
-        let Phase::Spawning { exited } = member.phase else { return };
+        if member.phase != Phase::Spawning {
+            return;
+        }
         member.phase = Phase::Starting { deadline };
         member.launched = now;
         member.probe_at = now;
@@ -85,18 +88,19 @@ impl Core {
         member.served_at = None;
         let address = running.address.to_string();
         member.running = Some(running);
+        let ended_early = member.ended_early.take();
         let (replica, incarnation) = (instance.name.clone(), instance.incarnation);
         self.tell(News::Started { replica, incarnation, address });
         self.publish();
         self.join_if_complete(instance.id);
-        if exited {
-            self.flatline(instance.id, "it ended as soon as it had started", now);
+        if let Some(why) = ended_early {
+            self.flatline(instance.id, &format!("it ended as soon as it had started: {why}"), now);
         }
     }
 
     pub(super) fn spawn_failed(&mut self, instance: &Instance, failure: &SpawnFailure, now: Duration) {
         let Some(member) = self.current(instance) else { return self.leaving_never_began(instance) };
-        if !matches!(member.phase, Phase::Spawning { .. }) {
+        if member.phase != Phase::Spawning {
             return;
         }
         member.phase = Phase::Queued { at: now }; // nothing of it is left
@@ -108,8 +112,8 @@ impl Core {
 
     pub(super) fn exited(&mut self, instance: &Instance, why: &str, now: Duration) {
         let Some(member) = self.current(instance) else { return self.leaving_exited(instance) };
-        if let Phase::Spawning { exited } = &mut member.phase {
-            *exited = true;
+        if member.phase == Phase::Spawning {
+            member.ended_early = Some(why.to_owned());
         } else if member.is_up() {
             self.flatline(instance.id, why, now);
         }

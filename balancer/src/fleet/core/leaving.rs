@@ -88,7 +88,7 @@ impl Core {
                 self.tell(News::Stopped { replica: instance.name });
                 return;
             }
-            Phase::Spawning { .. } => Stage::AwaitingSpawn,
+            Phase::Spawning => Stage::AwaitingSpawn,
             Phase::Removing { .. } => Stage::Stopping, // its stop is under way
             Phase::Starting { .. } | Phase::Live | Phase::Suspect => Stage::Draining,
         };

@@ -10,8 +10,8 @@ use super::super::state::{Instance, ReplicaView, Running, State};
 pub(super) enum Phase {
     /// To be spawned, at `at` or when a place is free.
     Queued { at: Duration },
-    /// The runtime is at it. `exited`: it ended before the runtime said that it began.
-    Spawning { exited: bool },
+    /// The runtime is at it.
+    Spawning,
     /// It runs; its first heartbeat must come by `deadline`.
     Starting { deadline: Duration },
     /// Its last heartbeat was good.
@@ -37,6 +37,8 @@ pub(super) struct Member {
     pub(super) probe_at: Duration,
     pub(super) asked_at: Duration,
     pub(super) probing: bool,
+    /// Why it ended before the runtime said that it began.
+    pub(super) ended_early: Option<String>,
     pub(super) backoff: Backoff,
     pub(super) restarts: u64,
     pub(super) last_error: Option<String>,
@@ -56,6 +58,7 @@ impl Member {
             probe_at: now,
             asked_at: now,
             probing: false,
+            ended_early: None,
             backoff: Backoff::default(),
             restarts: 0,
             last_error: None,
@@ -70,7 +73,7 @@ impl Member {
     pub(super) fn state(&self) -> State {
         match self.phase {
             Phase::Queued { .. } if self.restarts > 0 || self.last_error.is_some() => State::Respawning,
-            Phase::Queued { .. } | Phase::Spawning { .. } | Phase::Starting { .. } => State::Starting,
+            Phase::Queued { .. } | Phase::Spawning | Phase::Starting { .. } => State::Starting,
             Phase::Live => State::Live,
             Phase::Suspect => State::Suspect,
             Phase::Removing { .. } => State::Flatlined,

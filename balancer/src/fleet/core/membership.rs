@@ -116,9 +116,7 @@ impl Core {
     /// Lets the newcomers of an addition join once all of them were launched.
     pub(super) fn join_if_complete(&mut self, id: ReplicaId) {
         let launched = |id: &ReplicaId| {
-            self.members
-                .get(id)
-                .is_some_and(|m| !matches!(m.phase, Phase::Queued { .. } | Phase::Spawning { .. }))
+            self.members.get(id).is_some_and(|m| !matches!(m.phase, Phase::Queued { .. } | Phase::Spawning))
         };
         let complete = |addition: &&mut Addition| {
             !addition.joined && addition.members.contains(&id) && addition.members.iter().all(launched)

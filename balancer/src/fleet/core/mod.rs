@@ -378,7 +378,7 @@ impl Core {
         for member in self.members.values() {
             member.check_invariants();
             let draining = self.leaving.values().any(|l| l.instance.name == member.instance.name);
-            let spawning = matches!(member.phase, Phase::Spawning { .. });
+            let spawning = matches!(member.phase, Phase::Spawning);
             assert!(!(draining && spawning), "{}: its namesake must be gone first", member.instance.name);
         }
         assert!(!self.shutting_down || self.members.is_empty(), "a fleet that shuts down has no members");

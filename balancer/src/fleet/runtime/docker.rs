@@ -14,13 +14,12 @@ use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum,
-    EndpointSettings, EventMessage, HostConfig, NetworkConnectRequest, NetworkCreateRequest,
-    NetworkingConfig,
+    EndpointSettings, HostConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, WaitContainerOptions,
+    CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use slipring_hashing::ReplicaId;
@@ -28,25 +27,17 @@ use tokio::sync::Mutex;
 
 use super::super::state::{Handle, Instance, Running};
 use super::container::{default_gateways, is_container, mounted_container};
+use super::docker_ends::{last_words, report_ends};
 use super::docker_image::{ensure_own, own_image};
-use super::{Exit, Exits, Found, Owner, Runtime, RuntimeError};
+use super::{Exits, Found, Owner, Runtime, RuntimeError};
 use crate::config::DockerConfig;
 
-const FLEET: &str = "slipring.fleet";
+pub(super) const FLEET: &str = "slipring.fleet";
 const NAME: &str = "slipring.replica";
 const ID: &str = "slipring.id";
 const INCARNATION: &str = "slipring.incarnation";
-/// An end that was wanted, and a kill: a log would say nothing of their reason.
-const SILENT_CODES: [&str; 3] = ["0", "137", "143"];
-
 /// How long the engine may think about one call, in seconds.
 const ENGINE_TIMEOUT: u64 = 30;
-/// How long an end may go untold for the sake of its reason.
-const LOGS_TIMEOUT: Duration = Duration::from_millis(500);
-/// The most of a container's log that is told, in characters.
-const LAST_WORDS: usize = 400;
-/// Before the event stream is opened again.
-const EVENTS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Builds `slipring:<version>` from this executable, unless it is there, and says its name.
 ///
@@ -66,6 +57,30 @@ async fn connect(socket: &Path) -> Result<Docker, RuntimeError> {
         .negotiate_version()
         .await
         .map_err(no_engine)
+}
+
+/// The name of the container that this process runs in, if the engine knows it: nobody else on the engine has it, and
+/// who replaces that container gives its successor the same.
+pub async fn own_name(config: &DockerConfig) -> Option<String> {
+    if !is_container() {
+        return None;
+    }
+    let docker = connect(&config.socket).await.ok()?;
+    own_container(&docker).await?.name?.strip_prefix('/').map(str::to_owned)
+}
+
+/// The container that this process runs in, if it is one of this engine's. The hostname is anybody's to choose,
+/// and names of other containers are what people choose: it counts only as the beginning of an id.
+async fn own_container(docker: &Docker) -> Option<ContainerInspectResponse> {
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    for candidate in mounted_container().into_iter().chain([hostname]) {
+        match docker.inspect_container(&candidate, None::<InspectContainerOptions>).await {
+            Ok(found) if is_id(found.id.as_deref(), &candidate) => return Some(found),
+            Ok(_) => tracing::info!(candidate, "a container has this one's hostname as its name"),
+            Err(error) => tracing::debug!(%error, candidate, "not a container of this engine"),
+        }
+    }
+    None
 }
 
 /// The labels of the fleets of one balancer, which may share a network: whoever of them leaves it last removes it.
@@ -147,7 +162,7 @@ impl DockerRuntime {
             return;
         }
         let network = &self.config.network;
-        let Some(container) = self.own_container().await.and_then(|own| own.id) else {
+        let Some(container) = own_container(&self.docker).await.and_then(|own| own.id) else {
             return tracing::info!(
                 network,
                 "this seems to be a container, but none that the engine knows; if it is one, start it without --hostname"
@@ -162,20 +177,6 @@ impl DockerRuntime {
                 "the balancer's container could not join the replicas' network: start it with --network"
             ),
         }
-    }
-
-    /// The container that this process runs in, if it is one of this engine's. The hostname is anybody's to choose,
-    /// and names of other containers are what people choose: it counts only as the beginning of an id.
-    async fn own_container(&self) -> Option<ContainerInspectResponse> {
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        for candidate in mounted_container().into_iter().chain([hostname]) {
-            match self.docker.inspect_container(&candidate, None::<InspectContainerOptions>).await {
-                Ok(found) if is_id(found.id.as_deref(), &candidate) => return Some(found),
-                Ok(_) => tracing::info!(candidate, "a container has this one's hostname as its name"),
-                Err(error) => tracing::debug!(%error, candidate, "not a container of this engine"),
-            }
-        }
-        None
     }
 
     fn body(&self, instance: &Instance) -> ContainerCreateBody {
@@ -410,7 +411,7 @@ impl Runtime for DockerRuntime {
         if !is_container() {
             return addresses;
         }
-        let Some(own) = self.own_container().await else { return addresses };
+        let Some(own) = own_container(&self.docker).await else { return addresses };
         let networks = own.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         for (name, endpoint) in networks {
             let network = self.docker.inspect_network(&name, None::<InspectNetworkOptions>).await;
@@ -440,7 +441,7 @@ impl Runtime for DockerRuntime {
 }
 
 /// Which instance a container or an event speaks of.
-fn labelled(labels: &HashMap<String, String>) -> Option<Instance> {
+pub(super) fn labelled(labels: &HashMap<String, String>) -> Option<Instance> {
     let number: u16 = labels.get(ID)?.parse().ok()?;
     let id = ReplicaId(number.checked_sub(1)?);
     let incarnation = labels.get(INCARNATION)?.parse().ok()?;
@@ -462,24 +463,6 @@ struct Named {
 /// Whether `candidate` is an id, or the 12 characters of it that are a container's hostname by default.
 fn is_id(id: Option<&str>, candidate: &str) -> bool {
     candidate.len() >= 12 && id.is_some_and(|id| id.starts_with(candidate))
-}
-
-/// What a container printed last, for whoever is told of its end: the container itself is removed.
-async fn last_words(docker: &Docker, container: &str) -> String {
-    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("10").build();
-    let mut pieces = docker.logs(container, Some(options));
-    let mut words = String::new();
-    let reading = async {
-        while let Some(Ok(piece)) = pieces.next().await {
-            words.push_str(&piece.to_string());
-        }
-    };
-    if tokio::time::timeout(LOGS_TIMEOUT, reading).await.is_err() {
-        tracing::debug!(container, "its log was not there in time");
-    }
-    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    let start = line.char_indices().rev().nth(LAST_WORDS).map_or(0, |(at, _)| at);
-    if line.is_empty() { line } else { format!(", and it said: {}", &line[start..]) }
 }
 
 fn short(id: &str) -> String {
@@ -513,44 +496,4 @@ fn engine(doing: &str, source: EngineError) -> RuntimeError {
 /// The engine's word for an id's beginning that is several containers'.
 fn is_ambiguous(error: &EngineError) -> bool {
     error.to_string().to_lowercase().contains("multiple ids found with provided prefix")
-}
-
-/// Reports every end of a container of ours, for as long as the fleet listens.
-async fn report_ends(docker: Docker, fleet: String, exits: Exits) {
-    let mut since: Option<String> = None;
-    let filters = HashMap::from([
-        ("type", vec!["container".to_owned()]),
-        ("event", vec!["die".to_owned()]),
-        ("label", vec![format!("{FLEET}={fleet}")]),
-    ]);
-    while !exits.is_closed() {
-        let mut options = EventsOptionsBuilder::new().filters(&filters);
-        if let Some(since) = &since {
-            options = options.since(since);
-        }
-        let options = options.build();
-        let mut events = std::pin::pin!(docker.events(Some(options)));
-        while let Some(Ok(event)) = events.next().await {
-            since = event.time.map(|seconds| seconds.to_string()).or(since);
-            if let Some(exit) = ended(&docker, &event).await
-                && exits.send(exit).await.is_err()
-            {
-                return;
-            }
-        }
-        tracing::debug!("the engine's events ended; they are opened again");
-        tokio::time::sleep(EVENTS_PAUSE).await;
-    }
-}
-
-async fn ended(docker: &Docker, event: &EventMessage) -> Option<Exit> {
-    let actor = event.actor.as_ref()?;
-    let attributes = actor.attributes.as_ref()?;
-    let instance = labelled(attributes)?;
-    let code = attributes.get("exitCode").map_or("unknown", String::as_str);
-    let words = match &actor.id {
-        Some(container) if !SILENT_CODES.contains(&code) => last_words(docker, container).await,
-        _ => String::new(),
-    };
-    Some(Exit { instance, why: format!("the container ended with exit code {code}{words}") })
 }

@@ -4,6 +4,7 @@
 
 mod container;
 pub mod docker;
+mod docker_ends;
 mod docker_image;
 pub mod fixed;
 pub mod process;

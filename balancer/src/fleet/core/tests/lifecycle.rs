@@ -191,6 +191,7 @@ fn an_exit_that_is_heard_of_before_the_spawn_counts() {
          exits a       |
          state         | a=starting
          spawned a     | kill a#1
+         why a         | it ended as soon as it had started: exit status: 1
          stopped a     | spawn a#2
          exits a       |
          fails a       |

@@ -2,7 +2,7 @@
 //!
 //! Instances are written `name#incarnation`, or just `name` for the present or latest life; `-name#5` is a dead
 //! one, `+name#5` one that is at another address, and `:3` after a name is its number where it cannot be known; a random name is shown as `new`. `Publish`,
-//! `Abandon` and news are left out of the commands; lines that only look (`news`, `state`, `views`, `ring`, …)
+//! `Abandon` and news are left out of the commands; lines that only look (`news`, `state`, `views`, `why`, `ring`, …)
 //! show what there is to see.
 
 use std::collections::BTreeMap;
@@ -66,6 +66,11 @@ impl Run {
             "views" => join_words(
                 self.core.views().iter().map(|v| format!("{}:{}={}", v.name, v.id, v.state.name())),
             ),
+            "why" => {
+                let views = self.core.views();
+                let view = views.iter().find(|view| view.name == words[0]);
+                view.and_then(|view| view.last_error.clone()).unwrap_or_default()
+            }
             "names" => self.core.names().join(" "),
             "remember" => join_words(self.core.remember().iter().map(|r| format!("{}:{}", r.name, r.id))),
             "empty" => self.core.is_empty().to_string(),

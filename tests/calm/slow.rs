@@ -1,0 +1,98 @@
+//! The four attacks of slowhttptest, made by that very tool: others notice nothing, and what they hold is freed.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use slipring_tests::replica;
+use slipring_tests::{Load, Setup, measured, skipped, wait_until};
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+const LONG: Duration = Duration::from_secs(30);
+const CONNECTIONS: &str = "400";
+/// Below this a p99 is the machine's: attacker and replicas use both of two cores for a while.
+const NOISE: Duration = Duration::from_millis(100);
+
+/// Times are measured here: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// No test by itself: what the replicas of the tests here run.
+#[test]
+fn replica_program() {
+    replica::serve_if_asked();
+}
+
+/// `holds`: whether its connections last.
+async fn attack(name: &str, path: &str, holds: bool, flags: &[&str]) {
+    let _alone = ALONE.lock().await;
+    let setup = replica::program(Setup::new(SLIPRING), "")
+        .set("proxy.header_timeout", "2s")
+        .set("proxy.idle_timeout", "3s")
+        .set("proxy.min_body_rate", 1000)
+        .set("proxy.body_grace", "2s");
+    let balancer = setup.start().await;
+    let load = Load::start(balancer.main, "/home", 200);
+    load.more(600).await;
+    let before = load.stop().await;
+    before.assert_no_failure();
+
+    let url = format!("http://{}{path}", balancer.main.address);
+    let attacker = Command::new("slowhttptest")
+        .args(["-c", CONNECTIONS, "-r", "200", "-l", "8", "-u", &url])
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let attacker = match attacker {
+        Ok(attacker) => attacker,
+        Err(error) => return skipped("slowhttptest", &format!("slowhttptest cannot be run: {error}")),
+    };
+    let load = Load::start(balancer.main, "/home", 200);
+    let most = wait_until("the attack is felt", LONG, async || {
+        let held = balancer.metric("slipring_connections", "").await;
+        if !holds || held > 200.0 { Ok(held) } else { Err(format!("{held} connections")) }
+    })
+    .await;
+    // While the attacker still holds its ends.
+    wait_until("what it held is freed", LONG, async || {
+        let held = balancer.metric("slipring_connections", "").await;
+        if held < 50.0 { Ok(()) } else { Err(format!("{held} connections")) }
+    })
+    .await;
+    let report = timeout(LONG, attacker.wait_with_output()).await.expect("it ends by itself");
+    let report = report.expect("it can be waited for");
+    let report = String::from_utf8_lossy(&report.stdout).into_owned();
+    let during = load.stop().await;
+    during.assert_no_failure();
+    measured(&format!(
+        "{name}: p99 of others {:?} before, {:?} during; {most} connections at once, all freed",
+        before.p99(),
+        during.p99()
+    ));
+    assert!(during.p99() <= (before.p99() * 2).max(NOISE), "others' p99 {:?}\n{report}", during.p99());
+    balancer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_headers_cost_others_nothing() {
+    attack("slow headers", "/home", true, &["-H", "-i", "1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_bodies_cost_others_nothing() {
+    attack("slow bodies", "/upload", true, &["-B", "-i", "1", "-s", "8192"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_reads_cost_others_nothing() {
+    let flags = ["-X", "-w", "10", "-y", "20", "-n", "1", "-z", "5", "-k", "1"];
+    attack("slow read", "/download?bytes=500000", true, &flags).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_cost_others_nothing() {
+    attack("ranges", "/home", false, &["-R", "-a", "1", "-b", "3000"]).await;
+}
