@@ -1,43 +1,40 @@
 //! The appliance put together: configuration in, a running balancer out, and its orderly end.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::access::Access;
 use crate::admin::serve::{Limits, serve};
 use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS, PAYLOAD_TIMEOUT};
-use crate::config::{Config, RuntimeChoice};
-use crate::fleet::handle::Fleet;
-use crate::fleet::past::Past;
-use crate::fleet::runtime::docker::{self, DockerRuntime};
-use crate::fleet::runtime::fixed::FixedRuntime;
-use crate::fleet::runtime::process::ProcessRuntime;
-use crate::fleet::shell::{BeginError, begin};
+use crate::config::Config;
+use crate::fleet::events::Events;
+use crate::fleet::runtime::docker::Family;
+use crate::fleet::shell::{Surroundings, unix_ms};
 use crate::metrics::Metrics;
 use crate::proxy::calm::Calm;
-use crate::proxy::forward::Proxy;
+use crate::proxy::forward::Pool;
 use crate::proxy::front::{self, Front};
+use crate::proxy::pools::Pools;
 use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::upstream::Alarm;
 use crate::proxy::worker::Listeners;
 use crate::sampled::Sampled;
+use crate::start::{Begun, PoolError, begin_pool};
 
 /// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
-/// Before an engine that has containers of ours is asked again.
-const ENGINE_PAUSE: Duration = Duration::from_millis(250);
 /// How long the last lines of the access log may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// Ends of instances waiting to be heard.
-const EXITS: usize = 1024;
 
 /// Why the balancer did not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,19 +43,12 @@ pub enum StartError {
     /// An address could not be bound.
     #[error("{address} cannot be bound: is another program there? choose another {key}, or stop it")]
     Bind { key: &'static str, address: SocketAddr, source: io::Error },
-    /// The replicas were containers, and their engine does not answer.
-    #[error(
-        "the replicas of this fleet are containers, and no Docker engine answered at {socket} within {within:?}: start it or set docker.socket; if none of them is left, fleet.runtime = \"process\" does without", socket = socket.display()
-    )]
-    EngineAway { socket: PathBuf, within: Duration },
-    /// Nothing tells this fleet's containers from another's.
-    #[error(
-        "containers need a label that a later balancer finds them by: set docker.fleet, or state, or a fixed port in listen"
-    )]
-    NoLabel,
-    /// The fleet could not begin.
+    /// The replicas could not begin.
     #[error(transparent)]
-    Fleet(#[from] BeginError),
+    Main(PoolError),
+    /// Those of a pool with a name could not.
+    #[error("pool {name} could not begin")]
+    Pool { name: String, source: PoolError },
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -102,65 +92,56 @@ impl Balancer {
         };
         let admin_only = bind("admin.listen", config.admin.listen, config.reuse_port)?;
         let metrics = Arc::new(Metrics::new()?);
-        let (exits, ends) = mpsc::channel(EXITS);
+        let events = Events::starting_at(unix_ms());
         let alarm = Alarm::default();
-        let past = Past::recall(&config)?;
-        let ((fleet, own_addresses), runtime) = if config.fleet.runtime == RuntimeChoice::Static {
-            let listed = config.fleet.upstreams.iter().map(|address| (address.to_string(), *address));
-            let runtime = FixedRuntime::new(listed);
-            (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "static")
-        } else if wants_docker(&config, &past).await? {
-            let container = docker::own_name(&config.docker).await;
-            let label = past.label(&config, container.as_deref())?.ok_or(StartError::NoLabel)?;
-            let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
-            let runtime = runtime.await.map_err(BeginError::from)?;
-            (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "docker")
-        } else {
-            if past.runtime() == Some("docker") {
-                tracing::warn!("the replicas were containers: any that an earlier balancer left behind stay");
-            }
-            let command = config.process.command.clone();
-            let runtime =
-                ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
-            (begin(&config, past, runtime, ends, metrics.clone(), alarm.clone()).await?, "process")
-        };
-        let admin = Admin {
-            fleet: fleet.clone(),
-            access: Arc::new(Access::new(config.admin.token.clone(), own_addresses)),
+        let around = Surroundings {
             metrics: metrics.clone(),
-            key: config.proxy.key.clone(),
-            room: config.placement.capacity().min(config.fleet.max_replicas),
-            planning: Arc::new(Semaphore::new(1)),
-            calling: Arc::new(Semaphore::new(MOST_CALLS)),
-            watching: Arc::new(Semaphore::new(MOST_WATCHERS)),
-            stopping: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            payload_timeout: PAYLOAD_TIMEOUT.min(config.proxy.idle_timeout),
-            change_timeout: config.fleet.start_timeout
-                + config.fleet.stop_timeout * 2
-                + Duration::from_secs(30),
+            events: events.clone(),
+            alarm: alarm.clone(),
+            workers: config.proxy.workers,
         };
+        let begun = begin_all(&config, &around).await?;
+        let runtime = begun[0].runtime;
+        let own_addresses: HashSet<_> = begun.iter().flat_map(|begun| begun.own_addresses.clone()).collect();
         let mut limited = config.proxy.clone();
         limited.max_connections = affordable(limited.max_connections);
         for (of, most) in [
             ("connections", limited.max_connections),
-            ("connections_per_replica", limited.max_connections_per_replica),
-            ("replicas", admin.room),
             ("admin_connections", config.admin.max_connections),
             ("admin_calls", MOST_CALLS),
             ("event_watchers", MOST_WATCHERS),
         ] {
             metrics.limit(of, most);
         }
-        let proxy = Proxy {
+        let mut pools = config.all_pools().zip(begun).map(|(pool, begun)| {
+            metrics
+                .limit(&pool.full_name("connections_per_replica"), pool.forward.max_connections_per_replica);
+            metrics.limit(&pool.full_name("replicas"), pool.room());
+            Arc::new(Pool::new(pool.clone(), &limited, begun.fleet, metrics.clone()))
+        });
+        let unnamed = pools.next().expect("the pool without a name is always there");
+        let pools = Pools::new(unnamed, limited.paths.clone(), pools.collect());
+        let pools = Arc::new(ArcSwap::from_pointee(pools));
+        let admin = Admin {
+            pools: pools.clone(),
+            events,
+            access: Arc::new(Access::new(config.admin.token.clone(), own_addresses.into_iter().collect())),
+            metrics: metrics.clone(),
+            planning: Arc::new(Semaphore::new(1)),
+            calling: Arc::new(Semaphore::new(MOST_CALLS)),
+            watching: Arc::new(Semaphore::new(MOST_WATCHERS)),
+            stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            payload_timeout: PAYLOAD_TIMEOUT.min(config.proxy.idle_timeout),
+        };
+        let front = Arc::new(Front {
+            pools,
+            contract: admin.contract(),
             calm: Calm::new(&limited, &metrics).map_err(StartError::AccessLog)?,
             config: limited,
-            start_timeout: config.fleet.start_timeout,
-            fleet,
             metrics,
             complaints: Sampled::default(),
-        };
-        let front = Arc::new(Front { proxy, contract: admin.contract() });
+        });
         Ok(Self { config, main, over_tls, admin_only, front, alarm, admin, runtime })
     }
 
@@ -185,18 +166,13 @@ impl Balancer {
         self.admin_only.local_addr()
     }
 
-    /// What runs the replicas.
+    /// What runs the replicas of the pool without a name.
     pub fn runtime(&self) -> &'static str {
         self.runtime
     }
 
-    /// The fleet.
-    pub fn fleet(&self) -> &Fleet {
-        &self.admin.fleet
-    }
-
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
-    /// Returns the names of those that could not be stopped.
+    /// Returns the full names of those that could not be stopped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {
         let Self { config, main, over_tls, admin_only, front, alarm, admin, .. } = self;
         let limits =
@@ -214,11 +190,11 @@ impl Balancer {
         shutdown.await;
         stopping.cancel();
         threads.drain(config.drain_timeout).await;
-        let left = admin.fleet.shutdown().await;
+        let left = end_all(&admin.pools.load_full()).await;
         threads.end().await;
-        if front.proxy.calm.log.is_some() {
+        if front.calm.log.is_some() {
             let ended = tokio::task::spawn_blocking(move || {
-                if let Some(log) = &front.proxy.calm.log {
+                if let Some(log) = &front.calm.log {
                     log.end(LAST_LINES);
                 }
             });
@@ -249,30 +225,33 @@ fn listeners(
     main.into_iter().map(|plain| Listeners { plain, tls: encrypted.next().zip(config.clone()) }).collect()
 }
 
-/// `auto` takes containers where an engine answers, and stays with them: those that outlived an earlier balancer
-/// would be nobody's if processes took their place.
-async fn wants_docker(config: &Config, past: &Past) -> Result<bool, StartError> {
-    match config.fleet.runtime {
-        RuntimeChoice::Docker => return Ok(true),
-        RuntimeChoice::Process | RuntimeChoice::Static => return Ok(false),
-        RuntimeChoice::Auto => {}
-    }
-    if past.runtime() != Some("docker") {
-        let possible = cfg!(target_feature = "crt-static")
-            && (config.docker.fleet.is_some() || config.state.is_some() || config.listen.port() != 0);
-        return Ok(possible && DockerRuntime::answers(&config.docker).await);
-    }
-    let within = config.fleet.start_timeout;
-    let answer = async {
-        while !DockerRuntime::answers(&config.docker).await {
-            tracing::info!(socket = %config.docker.socket.display(), "waiting for the Docker engine");
-            tokio::time::sleep(ENGINE_PAUSE).await;
+/// Begins every pool, or none: those that have begun are ended when one cannot.
+async fn begin_all(config: &Config, around: &Surroundings) -> Result<Vec<Begun>, StartError> {
+    let mut all: Vec<Begun> = Vec::new();
+    let family = Family::default();
+    for pool in config.all_pools() {
+        match begin_pool(pool, around.clone(), &family).await {
+            Ok(begun) => all.push(begun),
+            Err(source) => {
+                join_all(all.iter().map(|begun| begun.fleet.shutdown())).await;
+                let name = pool.name.to_string();
+                return Err(match pool.is_default() {
+                    true => StartError::Main(source),
+                    false => StartError::Pool { name, source },
+                });
+            }
         }
-    };
-    match tokio::time::timeout(within, answer).await {
-        Ok(()) => Ok(true),
-        Err(_) => Err(StartError::EngineAway { socket: config.docker.socket.clone(), within }),
     }
+    Ok(all)
+}
+
+/// Ends every pool at the same time; the full names of what is left.
+async fn end_all(pools: &Pools) -> Vec<String> {
+    let ends = pools.all().map(async |pool| {
+        let left = pool.fleet.shutdown().await;
+        left.iter().map(|name| pool.config.full_name(name)).collect::<Vec<_>>()
+    });
+    join_all(ends).await.concat()
 }
 
 /// Clients for whom file descriptors are left beside the connections to replicas.

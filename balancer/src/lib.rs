@@ -13,3 +13,4 @@ pub mod proxy;
 pub mod sampled;
 pub mod snapshot;
 pub mod socket;
+pub mod start;

@@ -1,8 +1,10 @@
-//! What is counted, for Prometheus. Labels are bounded: member names, status classes, states.
+//! What is counted, for Prometheus. Labels are bounded: pools, member names (`POOL/NAME` where the pool has a name), status
+//! classes, states.
 //!
 //! What is so at a moment and known elsewhere (states, requests in flight) is asked when somebody looks, and kept
 //! nowhere: a gauge of a replica that is gone cannot be left behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -12,6 +14,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::config::PoolConfig;
 use crate::fleet::events::News;
 use crate::fleet::state::State;
 use crate::snapshot::Snapshot;
@@ -172,7 +175,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The counters of the replica `name`.
+    /// The counters of the replica `name`, which is its full one.
     pub fn replica(&self, name: &str) -> ReplicaMetrics {
         let classes = CLASSES.map(|class| self.requests.with_label_values(&[name, class]));
         let broken = self.broken.with_label_values(&[name]);
@@ -237,11 +240,11 @@ impl Metrics {
     /// When a counter cannot be encoded.
     pub fn encode(
         &self,
-        snapshot: &Snapshot,
+        pools: &[(&PoolConfig, Arc<Snapshot>)],
         administration: Administration,
     ) -> Result<(String, Vec<u8>), prometheus::Error> {
         let mut families = self.registry.gather();
-        families.extend(present(snapshot, administration)?.gather());
+        families.extend(present(pools, administration)?.gather());
         let encoder = TextEncoder::new();
         let mut text = Vec::new();
         encoder.encode(&families, &mut text)?;
@@ -250,33 +253,36 @@ impl Metrics {
 }
 
 /// What is so at this moment.
-fn present(snapshot: &Snapshot, administration: Administration) -> Result<Registry, prometheus::Error> {
+fn present(
+    pools: &[(&PoolConfig, Arc<Snapshot>)],
+    administration: Administration,
+) -> Result<Registry, prometheus::Error> {
     let registry = Registry::new();
-    let gauge = |name: &str, help: &str, label: &str| {
-        let gauge = IntGaugeVec::new(named(name, help), &[label])?;
+    let gauge = |name: &str, help: &str, labels: &[&str]| {
+        let gauge = IntGaugeVec::new(named(name, help), labels)?;
         registry.register(Box::new(gauge.clone()))?;
         Ok::<_, prometheus::Error>(gauge)
     };
-    let replicas = gauge("replicas", "Replicas by state.", "state")?;
-    for state in State::ALL {
-        let count = snapshot.views.iter().filter(|view| view.state == state).count();
-        replicas.with_label_values(&[state.name()]).set(number(count));
-    }
-    let in_flight = gauge("requests_in_flight", "Requests under way at a member.", "replica")?;
-    let ejected = gauge("ejected", "Whether a member is left out because requests failed.", "replica")?;
-    for view in &snapshot.views {
-        let upstream = snapshot.entry(view.id).and_then(|entry| entry.upstream.as_ref());
-        if let Some(upstream) = upstream.filter(|upstream| upstream.instance.name == view.name) {
-            in_flight.with_label_values(&[&view.name]).set(number(upstream.in_flight()));
-            ejected.with_label_values(&[&view.name]).set(i64::from(upstream.health.is_ejected()));
+    let replicas = gauge("replicas", "Replicas by state.", &["pool", "state"])?;
+    let in_flight = gauge("requests_in_flight", "Requests under way at a member.", &["replica"])?;
+    let ejected = gauge("ejected", "Whether a member is left out because requests failed.", &["replica"])?;
+    let panic = gauge("panic", "Whether no replica is well and requests go to sick ones.", &["pool"])?;
+    for (config, snapshot) in pools {
+        for state in State::ALL {
+            let count = snapshot.views.iter().filter(|view| view.state == state).count();
+            replicas.with_label_values(&[&*config.name, state.name()]).set(number(count));
         }
+        for view in &snapshot.views {
+            let upstream = snapshot.entry(view.id).and_then(|entry| entry.upstream.as_ref());
+            if let Some(upstream) = upstream.filter(|upstream| upstream.instance.name == view.name) {
+                let name = config.full_name(&view.name);
+                in_flight.with_label_values(&[&name]).set(number(upstream.in_flight()));
+                ejected.with_label_values(&[&name]).set(i64::from(upstream.health.is_ejected()));
+            }
+        }
+        panic.with_label_values(&[&*config.name]).set(i64::from(snapshot.is_in_panic()));
     }
     for (name, help, value) in [
-        (
-            "panic",
-            "Whether no replica is well and requests go to sick ones.",
-            usize::from(snapshot.is_in_panic()),
-        ),
         ("admin_calls", "Administrative calls under way.", administration.calls),
         ("event_watchers", "Streams of events.", administration.watchers),
     ] {

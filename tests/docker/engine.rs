@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::fake_engine::{Disk, FakeEngine};
 use bollard::query_parameters::{
-    InspectContainerOptions, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    InspectContainerOptions, InspectNetworkOptions, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
 };
 use hyper::Method;
 use rustix::process::Signal;
@@ -62,6 +62,52 @@ async fn replicas_are_containers_as_the_contract_describes_them() {
     assert_eq!(fleet.containers(&docker).await.len(), 1, "a removed replica's container is removed");
     balancer.stop().await;
     assert_eq!(fleet.containers(&docker).await.len(), 0, "a stop removes what was started");
+}
+
+/// Each pool has a label of its own: what one finds, the other does not take for nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_containers_of_two_pools_are_adopted_by_their_own() {
+    let _alone = ALONE.lock().await;
+    let Some(docker) = engine().await else { return };
+    let fleet = Fleet::new();
+    let names = fleet.names(3);
+    let file = "[pool.api]\nroutes = \"api.test/*\"\nfleet.replicas = 0\n";
+    let setup = setup(&fleet).set("fleet.reconcile_interval", "200ms").file(file);
+    let mut balancer = setup.start_with(&names[..2]).await;
+    let body = json!({ "n": 1, "hostnames": [names[2]] }).to_string();
+    let added = balancer.main.call(Method::POST, "/add?pool=api", body).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let taken = json!({ "n": 1, "hostnames": [names[0]] }).to_string();
+    let refused = balancer.main.call(Method::POST, "/add?pool=api", taken).await;
+    assert_eq!(refused.status, 400, "one name on one engine: {}", refused.text());
+    let found =
+        docker.inspect_container(&names[2], None::<InspectContainerOptions>).await.expect("it is there");
+    let labels = found.config.and_then(|config| config.labels).expect("labels");
+    assert_eq!(labels["slipring.fleet"], format!("{}-api", fleet.label));
+    let handles = async |balancer: &slipring_tests::Balancer| {
+        let all = balancer.replicas().await.into_iter().chain(balancer.replicas_of("api").await);
+        all.map(|replica| (replica.name, replica.container)).collect::<Vec<_>>()
+    };
+    let before = handles(&balancer).await;
+    balancer.kill().await;
+    let balancer = setup.start().await;
+    let events = balancer.events().await;
+    for name in &names {
+        events.next(0, "adopted", name, LONG).await;
+    }
+    assert_eq!(handles(&balancer).await, before, "the same containers");
+    let answer = balancer.main.with_headers(Method::GET, "/home", &[("host", "api.test")], "").await;
+    assert_eq!(answer.replica(), names[2]);
+    assert!(!events.seen().iter().any(|event| event.name == "orphan"), "{:?}", events.seen());
+    balancer.stop().await;
+    for name in &names {
+        assert!(
+            docker.inspect_container(name, None::<InspectContainerOptions>).await.is_err(),
+            "{name} is left"
+        );
+    }
+    let network = docker.inspect_network(&fleet.network, None::<InspectNetworkOptions>).await;
+    assert!(network.is_err(), "whoever left last removed the network");
 }
 
 #[tokio::test(flavor = "multi_thread")]

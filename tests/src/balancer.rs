@@ -75,6 +75,13 @@ impl Setup {
         self
     }
 
+    /// Writes the configuration file.
+    #[must_use]
+    pub fn file(self, text: &str) -> Self {
+        std::fs::write(self.folder().join("slipring.toml"), text).expect("the folder is ours");
+        self
+    }
+
     /// Sets a variable of the environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Display) -> Self {
@@ -253,6 +260,12 @@ impl Balancer {
     /// All that runs or is about to.
     pub async fn replicas(&self) -> Vec<Replica> {
         let answer = self.admin.get("/replicas").await.json();
+        answer["replicas"].as_array().expect("a list").iter().map(Replica::parse).collect()
+    }
+
+    /// The same of a pool with a name.
+    pub async fn replicas_of(&self, pool: &str) -> Vec<Replica> {
+        let answer = self.admin.get(&format!("/replicas?pool={pool}")).await.json();
         answer["replicas"].as_array().expect("a list").iter().map(Replica::parse).collect()
     }
 

@@ -10,7 +10,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipring_hashing::{Key, Placement, stats};
@@ -22,6 +22,7 @@ use super::{Admin, MOST_CALLS, MOST_WATCHERS};
 use crate::fleet::events::{Events, FleetEvent};
 use crate::fleet::state::State as ReplicaState;
 use crate::metrics::Administration;
+use crate::proxy::forward::Pool;
 use crate::proxy::key::KeySource;
 use crate::snapshot::Snapshot;
 
@@ -30,7 +31,9 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Result<Response, Refu
         calls: MOST_CALLS - admin.calling.available_permits(),
         watchers: MOST_WATCHERS - admin.watching.available_permits(),
     };
-    match admin.metrics.encode(&admin.fleet.snapshot(), now) {
+    let pools = admin.pools.load_full();
+    let snapshots: Vec<_> = pools.all().map(|pool| (&pool.config, pool.fleet.snapshot())).collect();
+    match admin.metrics.encode(&snapshots, now) {
         Ok((content_type, text)) => Ok(([(CONTENT_TYPE, content_type)], text).into_response()),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
@@ -44,10 +47,14 @@ pub(super) async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// A replica is live, and the balancer is not on its way out: send requests here. `?all=true` asks for every member.
+/// A replica is live, and the balancer is not on its way out: send requests here. `?all=true` asks for every member of
+/// every pool.
 pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let snapshot = admin.fleet.snapshot();
-    let (live, members) = (snapshot.count(ReplicaState::Live), snapshot.len());
+    let pools = admin.pools.load_full();
+    let (live, members) =
+        pools.all().map(|pool| pool.fleet.look()).fold((0, 0), |(live, members), snapshot| {
+            (live + snapshot.count(ReplicaState::Live), members + snapshot.len())
+        });
     let wanted = if query.as_deref() == Some("all=true") { members } else { 1 };
     let stopping = admin.stopping.is_cancelled();
     let ready = live > 0 && live >= wanted && !stopping;
@@ -56,8 +63,30 @@ pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery
         .into_response()
 }
 
-pub(super) async fn replicas(State(admin): State<Admin>) -> Json<Value> {
-    Json(json!({ "replicas": admin.fleet.snapshot().views }))
+/// Who takes what, the pool without a name first.
+pub(super) async fn pools(State(admin): State<Admin>) -> Json<Value> {
+    let pools = admin.pools.load_full();
+    let described = |pool: &Arc<Pool>| {
+        let snapshot = pool.fleet.look();
+        let routes: Vec<_> = match pool.config.is_default() {
+            true => pools.paths().to_vec(),
+            false => pool.config.routes.iter().map(ToString::to_string).collect(),
+        };
+        json!({
+            "name": &*pool.config.name,
+            "routes": routes,
+            "placement": describe(snapshot.table.placement()),
+            "key": pool.config.forward.key.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "static": !pool.config.fleet.upstreams.is_empty(),
+            "N": snapshot.len(),
+            "live": snapshot.count(ReplicaState::Live),
+        })
+    };
+    Json(json!({ "pools": pools.all().map(described).collect::<Vec<_>>() }))
+}
+
+pub(super) async fn replicas(State(admin): State<Admin>, uri: Uri) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "replicas": admin.pool(&uri)?.fleet.snapshot().views })))
 }
 
 fn describe(placement: &Placement) -> Value {
@@ -82,8 +111,8 @@ fn name(snapshot: &Snapshot, id: slipring_hashing::ReplicaId) -> Option<&str> {
 }
 
 /// Slots, shares and their balance.
-pub(super) async fn ring(State(admin): State<Admin>) -> Json<Value> {
-    let snapshot = admin.fleet.snapshot();
+pub(super) async fn ring(State(admin): State<Admin>, uri: Uri) -> Result<Json<Value>, Refusal> {
+    let snapshot = admin.pool(&uri)?.fleet.snapshot();
     let table = &snapshot.table;
     let shares = table.shares();
     let loads: Vec<f64> = shares.iter().map(|(_, share)| *share).collect();
@@ -92,7 +121,7 @@ pub(super) async fn ring(State(admin): State<Admin>) -> Json<Value> {
         .map(|(id, share)| json!({ "id": id.number(), "name": name(&snapshot, *id), "share": share }))
         .collect();
     let occupied: Vec<_> = table.occupied().iter().map(|(slot, id)| json!([slot, id.number()])).collect();
-    Json(json!({
+    Ok(Json(json!({
         "placement": describe(table.placement()),
         "slots": table.slots(),
         "replicas": replicas,
@@ -101,7 +130,7 @@ pub(super) async fn ring(State(admin): State<Admin>) -> Json<Value> {
             "max_over_mean": stats::max_over_mean(&loads),
             "coefficient_of_variation": stats::coefficient_of_variation(&loads),
         },
-    }))
+    })))
 }
 
 #[derive(Deserialize)]
@@ -117,10 +146,13 @@ pub(super) struct RouteQuery {
 /// taken for one); `bytes`, which is what every other source yields.
 pub(super) async fn route(
     State(admin): State<Admin>,
+    uri: Uri,
     query: Result<Query<RouteQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
+    let pool = admin.pool(&uri)?;
+    let sources = &pool.config.forward.key;
     let Ok(Query(RouteQuery { key: Some(text), kind })) = query else { return Err(Refusal::NoKey) };
-    let drawn = matches!(admin.key.first(), None | Some(KeySource::Random));
+    let drawn = matches!(sources.first(), None | Some(KeySource::Random));
     let key = match (kind.as_deref(), text.parse::<u32>()) {
         (Some("id"), Ok(number)) => Key::Id(number),
         (None, Ok(number)) if drawn => Key::Id(number),
@@ -128,7 +160,7 @@ pub(super) async fn route(
         (Some("id"), Err(_)) => return Err(Refusal::NoId),
         (Some(_), _) => return Err(Refusal::NoKind),
     };
-    let snapshot = admin.fleet.snapshot();
+    let snapshot = pool.fleet.snapshot();
     let slot = snapshot.table.slot_of(key);
     let chosen = snapshot.candidates(slot).next().map(|upstream| upstream.instance.id);
     let preference: Vec<_> = snapshot
@@ -150,7 +182,7 @@ pub(super) async fn route(
         "replica": chosen.and_then(|id| name(&snapshot, id)),
         "preference": preference,
         "why": why,
-        "key_sources": admin.key.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "key_sources": sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     Ok(Json(body).into_response())
 }
@@ -177,7 +209,7 @@ fn why(any: bool, first_is_chosen: bool, chosen: Option<ReplicaState>) -> &'stat
 pub(super) async fn events(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refusal> {
     let place = admin.watching.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
     let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let told = follow(admin.fleet.events(), known, admin.ended);
+    let told = follow(&admin.events, known, admin.ended);
     let held = told.map(move |event| {
         let _place = &place; // goes with the stream
         Ok::<_, Infallible>(event)

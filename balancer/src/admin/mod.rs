@@ -23,9 +23,11 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 
-use crate::fleet::handle::Fleet;
+use crate::config::DEFAULT;
+use crate::fleet::events::Events;
 use crate::metrics::Metrics;
-use crate::proxy::key::KeySource;
+use crate::proxy::forward::Pool;
+use crate::proxy::pools::Shared;
 use access::Access;
 use refusal::Refusal;
 
@@ -41,16 +43,14 @@ pub const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the calls work on.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The fleet.
-    pub fleet: Fleet,
+    /// The pools.
+    pub pools: Shared,
+    /// What all of them tell.
+    pub events: Events,
     /// Who is let in.
     pub access: Arc<Access>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
-    /// Where requests' keys come from, for `/route`.
-    pub key: Vec<KeySource>,
-    /// The most replicas there may be.
-    pub room: usize,
     /// Plans are computed one at a time.
     pub planning: Arc<Semaphore>,
     /// Places for calls, on both ports together.
@@ -61,13 +61,26 @@ pub struct Admin {
     pub stopping: CancellationToken,
     /// Cancelled when the fleet has ended: there is nothing more to tell.
     pub ended: CancellationToken,
-    /// How long a change may take.
-    pub change_timeout: Duration,
     /// How long a call's body may take.
     pub payload_timeout: Duration,
 }
 
 impl Admin {
+    /// The pool that a call is about: `?pool=NAME`, or the one without a name.
+    fn pool(&self, uri: &http::Uri) -> Result<Arc<Pool>, Refusal> {
+        let mut named =
+            uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("pool="));
+        let name = named.next().unwrap_or(DEFAULT);
+        if named.next().is_some() {
+            return Err(Refusal::TwoPools);
+        }
+        let pools = self.pools.load();
+        pools.by_name(name).cloned().ok_or_else(|| Refusal::NoPool {
+            name: name.to_owned(),
+            there_are: pools.all().map(|pool| pool.config.name.to_string()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
     /// `/rep`, `/add`, `/rm`.
     pub fn contract(&self) -> Router {
         self.guarded(contract::routes())
@@ -79,6 +92,7 @@ impl Admin {
             .route("/metrics", get(inspect::metrics))
             .route("/ring", get(inspect::ring))
             .route("/route", get(inspect::route))
+            .route("/pools", get(inspect::pools))
             .route("/replicas", get(inspect::replicas))
             .route("/events", get(inspect::events))
             .route("/plan", post(plan::plan));

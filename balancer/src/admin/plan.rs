@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use http::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipring_hashing::{PlacementError, ReplicaId, Table, stats};
@@ -10,6 +11,7 @@ use slipring_hashing::{PlacementError, ReplicaId, Table, stats};
 use super::Admin;
 use super::payload::Payload;
 use super::refusal::Refusal;
+use crate::config::PoolConfig;
 use crate::fleet::core::ring_member;
 use crate::snapshot::Snapshot;
 
@@ -31,16 +33,25 @@ pub(super) enum PlanError {
     Unknown(String),
     #[error("not enough slots: {0} more replicas fit")]
     Full(usize),
+    #[error(
+        "the members of this pool are listed in fleet.upstreams: only what their removal moves can be planned"
+    )]
+    Listed,
     #[error(transparent)]
     Placement(#[from] PlacementError),
 }
 
 /// Tables are built off the threads that serve, one plan at a time.
-pub(super) async fn plan(State(admin): State<Admin>, Payload(body): Payload) -> Result<Response, Refusal> {
+pub(super) async fn plan(
+    State(admin): State<Admin>,
+    uri: Uri,
+    Payload(body): Payload,
+) -> Result<Response, Refusal> {
+    let pool = admin.pool(&uri)?;
     let place = admin.planning.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
     let considered = tokio::task::spawn_blocking(move || {
         let _place = place;
-        consider(&admin.fleet.snapshot(), &body, admin.room)
+        consider(&pool.fleet.snapshot(), &body, &pool.config)
     });
     match considered.await {
         Ok(answer) => Ok(Json(answer?).into_response()),
@@ -51,7 +62,7 @@ pub(super) async fn plan(State(admin): State<Admin>, Payload(body): Payload) -> 
     }
 }
 
-fn consider(snapshot: &Snapshot, body: &[u8], room: usize) -> Result<Value, PlanError> {
+fn consider(snapshot: &Snapshot, body: &[u8], config: &PoolConfig) -> Result<Value, PlanError> {
     // By way of a map, because a struct would also be read from a list.
     let fields: serde_json::Map<String, Value> = serde_json::from_slice(body)?;
     let plan: Plan = serde_json::from_value(fields.into())?;
@@ -61,7 +72,10 @@ fn consider(snapshot: &Snapshot, body: &[u8], room: usize) -> Result<Value, Plan
         let member = snapshot.views.iter().find(|view| view.name == *name && snapshot.names.contains(name));
         after = after.without(member.ok_or_else(|| PlanError::Unknown(name.clone()))?.id);
     }
-    let room = room.saturating_sub(after.len());
+    if plan.add > 0 && !config.fleet.upstreams.is_empty() {
+        return Err(PlanError::Listed);
+    }
+    let room = config.room().saturating_sub(after.len());
     if usize::from(plan.add) > room {
         return Err(PlanError::Full(room));
     }

@@ -30,9 +30,15 @@ pub(super) enum Refusal {
     /// Nothing is there.
     #[error(
         "there is no '{0}' here; there are /rep, /add, /rm, /metrics, /healthz, /readyz, /ring, /route, /plan, \
-         /replicas, /events"
+         /pools, /replicas, /events"
     )]
     Unknown(String),
+    /// A pool that is not configured.
+    #[error("there is no pool '{name}'; there are {there_are}")]
+    NoPool { name: String, there_are: String },
+    /// A call about two pools.
+    #[error("say which pool, once: ?pool=NAME")]
+    TwoPools,
     /// More callers than there are places.
     #[error("too many administrative calls at once; try again")]
     Overloaded,
@@ -74,7 +80,7 @@ impl Refusal {
         match self {
             Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Method(_) | Self::MethodOf { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Unknown(_) | Self::NoPool { .. } => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnderWay => StatusCode::GATEWAY_TIMEOUT,
@@ -91,6 +97,7 @@ impl Refusal {
             | Self::TooLarge(_)
             | Self::Broken
             | Self::Plan(_)
+            | Self::TwoPools
             | Self::NoKey
             | Self::NoId
             | Self::NoKind => StatusCode::BAD_REQUEST,

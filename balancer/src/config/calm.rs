@@ -1,25 +1,16 @@
-//! Keys of the data plane that keep it calm: retries, ejection, limits of one client.
+//! Keys of the data plane that keep it calm whatever pool a request is for: limits of one client, and the log.
 
 use std::time::Duration;
-
-use slipring_hashing::bounded::BoundedLoads;
 
 use super::parse;
 use super::reader::Reader;
 use crate::proxy::access_log::{Format, LogConfig};
 use crate::proxy::clients::ClientLimits;
-use crate::proxy::ejection::Policy;
 use crate::proxy::wire::request::MOST_FIELDS;
 
 /// What keeps the data plane calm.
 #[derive(Clone, Debug)]
 pub struct CalmConfig {
-    /// Retries as a share of the requests of the last seconds.
-    pub retry_budget: f64,
-    /// When a replica that fails is left out.
-    pub ejection: Policy,
-    /// How much more than its share of all requests one replica may hold.
-    pub bounded_load: Option<BoundedLoads>,
     /// What one client may have.
     pub clients: ClientLimits,
     /// Requests of one connection; 0: any number.
@@ -38,57 +29,6 @@ pub struct CalmConfig {
 
 impl CalmConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        let retry_budget = r.key(
-            "proxy.retry_budget",
-            "0.2",
-            "Retries as a share of the requests of the last ten seconds (three a second are always allowed); refused connections cost nothing and do not count. Beyond it the first error is the answer.",
-            parse::fraction(0.0, 100.0),
-        );
-        let failures = r.key(
-            "proxy.eject_failures",
-            "5",
-            "A replica with so many failures in a row (connection lost, silence, nonsense) is left out for a while; 0: never for that.",
-            parse::number(0_u32..=1_000_000),
-        );
-        let success_rate = r.key(
-            "proxy.eject_success_rate",
-            "0.5",
-            "The same for one that answers less than this share of at least 20 requests in ten seconds; 0: never for that.",
-            parse::fraction(0.0, 1.0),
-        );
-        let statuses = r.key(
-            "proxy.eject_on_5xx",
-            "false",
-            "Whether a 5xx of the replica's own counts as a failure, too.",
-            parse::truth,
-        );
-        let time = r.key(
-            "proxy.eject_time",
-            "10s",
-            "How long the first time; the second is twice as long, and so on.",
-            parse::duration,
-        );
-        let longest = r.key("proxy.eject_time_max", "300s", "The longest.", parse::duration);
-        let most = r.key(
-            "proxy.max_ejected",
-            "0.34",
-            "The most of the members that may be left out at a time, as a share: one of three, none of two.",
-            parse::fraction(0.0, 1.0),
-        );
-        let bounded_load = r.key(
-            "proxy.bounded_load",
-            "0",
-            "Like 1.25: a replica that holds that many times its share of all requests under way is passed over for the next in the key's order; 0: it is not.",
-            parse::bounded_load,
-        );
-        let longest: Duration = longest;
-        if longest < time {
-            r.mistake(
-                &["proxy.eject_time", "proxy.eject_time_max"],
-                "proxy.eject_time of at most proxy.eject_time_max",
-            );
-        }
-        let ejection = Policy { failures, success_rate, statuses, time, longest, most };
         let clients = ClientLimits {
             connections: r.key(
                 "proxy.max_connections_per_client",
@@ -140,9 +80,6 @@ impl CalmConfig {
             parse::truth,
         );
         Self {
-            retry_budget,
-            ejection,
-            bounded_load,
             clients,
             max_requests_per_connection,
             max_header_fields,

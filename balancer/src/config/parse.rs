@@ -10,11 +10,12 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 use slipring_hashing::bounded::BoundedLoads;
-use slipring_hashing::{HashPair, Probing};
+use slipring_hashing::{HashPair, Probing, Weight};
 
 use super::reader::Written;
-use super::{RespawnName, RuntimeChoice};
+use super::{Listed, RespawnName, RuntimeChoice};
 use crate::proxy::key::KeySource;
+use crate::proxy::route::Pattern;
 
 /// What would have been right.
 pub(super) type Expected = String;
@@ -144,11 +145,16 @@ pub(super) fn optional_docker_name(written: &Written) -> Parsed<Option<String>> 
 }
 
 /// Parsed by those who will have to send it.
-pub(super) fn path(written: &Written) -> Parsed<PathAndQuery> {
+fn path(written: &Written) -> Parsed<PathAndQuery> {
     let text = written.text()?;
     let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     let path = PathAndQuery::from_str(text).ok().filter(|path| fits && path.as_str() == text);
     path.ok_or_else(|| "a path that begins with /, without spaces or what a URL must escape".into())
+}
+
+/// As [`path`]; empty is none.
+pub(super) fn optional_url_path(written: &Written) -> Parsed<Option<PathAndQuery>> {
+    if written.text()?.is_empty() { Ok(None) } else { path(written).map(Some) }
 }
 
 pub(super) fn paths(written: &Written) -> Parsed<Vec<String>> {
@@ -170,16 +176,33 @@ pub(super) fn words(written: &Written) -> Parsed<Vec<String>> {
     }
 }
 
-/// Addresses, each of them once.
-pub(super) fn upstreams(written: &Written) -> Parsed<Vec<SocketAddr>> {
-    let expected = || "a list of addresses like \"10.0.0.1:8080\", each of them once".to_owned();
-    let list = written.list();
-    let addresses: Option<Vec<SocketAddr>> = list.iter().map(|text| text.parse().ok()).collect();
-    let distinct = |list: &Vec<SocketAddr>| {
-        let set: std::collections::BTreeSet<_> = list.iter().collect();
+/// Addresses, each of them once, perhaps with a weight.
+pub(super) fn upstreams(written: &Written) -> Parsed<Vec<Listed>> {
+    let expected = || {
+        "a list of addresses like \"10.0.0.1:8080\" or \"10.0.0.1:8080 weight=2\", each of them once, weights up to 256"
+            .to_owned()
+    };
+    let list: Option<Vec<Listed>> = written.list().iter().map(|text| listed(text)).collect();
+    let distinct = |list: &Vec<Listed>| {
+        let set: std::collections::BTreeSet<_> = list.iter().map(|listed| listed.address).collect();
         set.len() == list.len()
     };
-    addresses.filter(distinct).ok_or_else(expected)
+    list.filter(distinct).ok_or_else(expected)
+}
+
+/// As nginx writes its servers.
+fn listed(text: &str) -> Option<Listed> {
+    let mut words = text.split_ascii_whitespace();
+    let address = words.next()?.parse().ok()?;
+    let weight = match words.next() {
+        Some(word) => Weight::new(word.strip_prefix("weight=")?.parse().ok()?).ok()?,
+        None => Weight::ONE,
+    };
+    words.next().is_none().then_some(Listed { address, weight })
+}
+
+pub(super) fn routes(written: &Written) -> Parsed<Vec<Pattern>> {
+    written.list().iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map_err(str::to_owned)
 }
 
 pub(super) fn networks(written: &Written) -> Parsed<Vec<IpNet>> {
@@ -193,7 +216,7 @@ pub(super) fn optional_address(written: &Written) -> Parsed<Option<SocketAddr>> 
 }
 
 pub(super) fn key_sources(written: &Written) -> Parsed<Vec<KeySource>> {
-    let expected = || "a list of header:NAME, cookie:NAME, query:NAME, path, client, random".to_owned();
+    let expected = || "a list of header:NAME, cookie:NAME, query:NAME, path, uri, client, random".to_owned();
     let sources: Option<Vec<_>> = written.list().iter().map(|text| KeySource::parse(text)).collect();
     sources.filter(|sources| !sources.is_empty()).ok_or_else(expected)
 }

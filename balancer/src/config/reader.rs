@@ -1,11 +1,12 @@
 //! One setting, wherever it was written: a flag before the environment, the environment before the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::names::{Names, pool_of};
 use super::parse::Expected;
 use super::report::{ConfigError, Mistake};
 
@@ -94,13 +95,36 @@ struct Documented {
     words: &'static str,
 }
 
+/// Of what the keys are read at the moment, if it is a pool: `pool.NAME.` goes before each of them.
+struct Scope {
+    prefix: String,
+    /// Where the pool was first spoken of.
+    origin: Origin,
+}
+
+/// Whether what is set for the balancer is what a pool has that says nothing of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heir {
+    Yes,
+    No,
+}
+
 /// Reads settings, remembers what was asked for and what was wrong.
 pub(super) struct Reader<'a> {
     sources: &'a Sources,
     in_file: BTreeMap<String, Setting>,
+    /// The tables below `pool`, by name.
+    pools_in_file: BTreeMap<String, Origin>,
+    scope: Option<Scope>,
+    /// Keys of pools, as they are written, beside those that are documented.
+    scoped: BTreeSet<String>,
+    /// Keys that a pool may have, and whether it inherits them.
+    of_pools: Vec<(&'static str, Heir)>,
     documented: Vec<Documented>,
     sections: Vec<(&'static str, &'static str)>,
     mistakes: Vec<Mistake>,
+    /// Whether something was wrong before the first pool was read: its mistakes would be told once more for each.
+    unsound: bool,
     /// Keys whose values must not be printed.
     secrets: Vec<&'static str>,
 }
@@ -110,9 +134,14 @@ impl<'a> Reader<'a> {
         let mut reader = Self {
             sources,
             in_file: BTreeMap::new(),
+            pools_in_file: BTreeMap::new(),
+            scope: None,
+            scoped: BTreeSet::new(),
+            of_pools: Vec::new(),
             documented: Vec::new(),
             sections: Vec::new(),
             mistakes: Vec::new(),
+            unsound: false,
             secrets: Vec::new(),
         };
         if let Some((_, text)) = &sources.file {
@@ -134,7 +163,13 @@ impl<'a> Reader<'a> {
                 format!("{prefix}.{}", name.get_ref())
             };
             match value.get_ref() {
-                DeValue::Table(inner) => self.flatten(&key, inner),
+                DeValue::Table(inner) => {
+                    if prefix == "pool" {
+                        let origin = Origin::File(name.span());
+                        self.pools_in_file.insert(name.get_ref().to_string(), origin);
+                    }
+                    self.flatten(&key, inner);
+                }
                 other => {
                     let origin = Origin::File(name.span().start..value.span().end);
                     match Written::from_toml(other) {
@@ -153,10 +188,36 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn section(&mut self, name: &'static str, words: &'static str) {
-        self.sections.push((name, words));
+        if self.scope.is_none() {
+            self.sections.push((name, words));
+        }
     }
 
-    /// The value of `key`, or of `default` when it is set nowhere or wrongly (which is remembered).
+    /// The names of the pools that the file or the command line speaks of, each with where it does.
+    pub(super) fn pools(&self) -> BTreeMap<String, Origin> {
+        let mut pools = self.pools_in_file.clone();
+        for key in self.sources.flags.keys() {
+            if let Some((name, _)) = key.strip_prefix("pool.").and_then(|rest| rest.split_once('.')) {
+                pools.entry(name.to_owned()).or_insert(Origin::Flag);
+            }
+        }
+        pools
+    }
+
+    /// Reads the keys of one pool: what `read` asks for is looked for under `pool.NAME` first.
+    pub(super) fn within<T>(&mut self, pool: &str, origin: Origin, read: impl FnOnce(&mut Self) -> T) -> T {
+        if self.of_pools.is_empty() {
+            self.unsound = !self.mistakes.is_empty();
+        }
+        self.of_pools.clear();
+        self.scope = Some(Scope { prefix: format!("pool.{pool}."), origin });
+        let value = read(self);
+        self.scope = None;
+        value
+    }
+
+    /// The value of `key`, or of `default` when it is set nowhere or wrongly (which is remembered). A pool that does
+    /// not set it has what the balancer has.
     pub(super) fn key<T>(
         &mut self,
         key: &'static str,
@@ -164,14 +225,52 @@ impl<'a> Reader<'a> {
         words: &'static str,
         parse: impl Fn(&Written) -> Result<T, Expected>,
     ) -> T {
-        self.documented.push(Documented { key, default, words });
-        if let Some(setting) = self.find(key) {
+        self.read(key, default, words, Heir::Yes, parse)
+    }
+
+    /// As [`Reader::key`]; a pool that does not set it has the default.
+    pub(super) fn own<T>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        words: &'static str,
+        parse: impl Fn(&Written) -> Result<T, Expected>,
+    ) -> T {
+        self.read(key, default, words, Heir::No, parse)
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        words: &'static str,
+        heir: Heir,
+        parse: impl Fn(&Written) -> Result<T, Expected>,
+    ) -> T {
+        let full = self.full(key);
+        if self.scope.is_some() {
+            self.scoped.insert(full.clone());
+            self.of_pools.push((key, heir));
+        } else {
+            self.documented.push(Documented { key, default, words });
+        }
+        if let Some(setting) = self.find(&full) {
             match parse(&setting.written) {
                 Ok(value) => return value,
-                Err(expected) => self.mistakes.push(Mistake::value(key, setting.origin, &expected)),
+                Err(expected) => self.mistakes.push(Mistake::value(&full, setting.origin, &expected)),
             }
         }
+        // What is wrong with an inherited value was told when the balancer's own keys were read.
+        let inherited = self.scope.as_ref().filter(|_| heir == Heir::Yes).and_then(|_| self.find(key));
+        if let Some(value) = inherited.and_then(|setting| parse(&setting.written).ok()) {
+            return value;
+        }
         parse(&Written::from_default(default)).expect("a default is valid: the example is tested")
+    }
+
+    /// The key as it is written where the reader is.
+    fn full(&self, key: &str) -> String {
+        self.scope.as_ref().map_or_else(|| key.to_owned(), |scope| format!("{}{key}", scope.prefix))
     }
 
     /// As [`Reader::key`]; what was written is never printed.
@@ -201,30 +300,65 @@ impl<'a> Reader<'a> {
         self.in_file.get(key).map(|s| Setting { origin: s.origin.clone(), written: s.written.clone() })
     }
 
-    pub(super) fn is_set(&self, key: &str) -> bool {
-        self.find(key).is_some()
+    /// Whether the keys of a pool with a name are being read.
+    pub(super) fn is_pool(&self) -> bool {
+        self.scope.is_some()
     }
 
-    /// How near to the user a key was set: 0 on the command line, 1 in the environment, 2 in the file, 3 nowhere.
+    /// Whether it is set where the reader is; what a pool inherits is not.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.find(&self.full(key)).is_some()
+    }
+
+    /// How near to the user a key was set: 0 on the command line, 1 in the environment, 2 in the file, 3 nowhere; for
+    /// a pool, what it inherits is three further away than what was said for the pool itself.
     pub(super) fn rank(&self, key: &str) -> u8 {
-        match self.find(key).map(|setting| setting.origin) {
+        let rank = |key: &str| match self.find(key).map(|setting| setting.origin) {
             Some(Origin::Flag) => 0,
             Some(Origin::Environment(_)) => 1,
             Some(Origin::File(_)) => 2,
             Some(Origin::Default) | None => 3,
+        };
+        match (rank(&self.full(key)), &self.scope) {
+            (3, Some(_)) => 3 + rank(key),
+            (rank, _) => rank,
         }
     }
 
     /// Values that are right by themselves and wrong beside each other: the first of `keys` that somebody set is
-    /// to blame.
+    /// to blame; or the pool as a whole, if it has them all from the balancer.
     pub(super) fn mistake(&mut self, keys: &[&str], expected: &str) {
-        let set = keys.iter().find_map(|key| Some((*key, self.find(key)?.origin)));
-        let (key, origin) = set.unwrap_or((keys[0], Origin::Default));
-        self.mistakes.push(Mistake::value(key, origin, expected));
+        let own = keys.iter().find_map(|key| {
+            let full = self.full(key);
+            let origin = self.find(&full)?.origin;
+            Some((full, origin))
+        });
+        let (key, origin) = match (own, &self.scope) {
+            (Some(own), _) => own,
+            (None, None) => (keys[0].to_owned(), Origin::Default),
+            (None, Some(_)) if self.unsound => return,
+            (None, Some(scope)) => (self.full(keys[0]), scope.origin.clone()),
+        };
+        self.mistakes.push(Mistake::value(&key, origin, expected));
+    }
+
+    /// How many mistakes were found up to now.
+    pub(super) fn mistakes(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// Something is wrong with a pool as a whole.
+    pub(super) fn wrong_pool(&mut self, name: &str, origin: Origin, expected: &str) {
+        self.mistakes.push(Mistake::value(&format!("pool.{name}"), origin, expected));
     }
 
     pub(super) fn finish(mut self) -> Result<(), ConfigError> {
-        let known = |key: &str| self.documented.iter().any(|documented| documented.key == key);
+        let names = Names {
+            keys: self.documented.iter().map(|documented| documented.key).collect(),
+            of_pools: self.of_pools.iter().map(|(key, _)| *key).collect(),
+            pools: self.scoped.iter().filter_map(|key| pool_of(key)).collect(),
+        };
+        let known = |key: &str| names.keys.contains(&key) || self.scoped.contains(key);
         let unknown_in_file = self
             .in_file
             .iter()
@@ -232,46 +366,24 @@ impl<'a> Reader<'a> {
             .map(|(key, s)| (key.clone(), s.origin.clone()));
         let unknown_flags =
             self.sources.flags.keys().filter(|key| !known(key)).map(|key| (key.clone(), Origin::Flag));
-        let known_variables: Vec<_> =
-            self.documented.iter().flat_map(|documented| variables(documented.key)).collect();
-        let unknown_variables = self
-            .sources
-            .environment
-            .keys()
-            .filter(|name| {
-                name.starts_with("SLIPRING_")
-                    && !known_variables.contains(name)
-                    && !NOT_SETTINGS.contains(&name.as_str())
-            })
-            .map(|name| {
-                (
-                    name["SLIPRING_".len()..].to_lowercase().replacen('_', ".", 1),
-                    Origin::Environment(name.clone()),
-                )
-            });
+        let all_keys = names.keys.iter().copied();
+        let known_variables: BTreeSet<_> =
+            all_keys.chain(self.scoped.iter().map(String::as_str)).flat_map(variables).collect();
+        let unknown_variables = self.sources.environment.keys().filter(|name| {
+            name.starts_with("SLIPRING_")
+                && !known_variables.contains(*name)
+                && !NOT_SETTINGS.contains(&name.as_str())
+        });
+        let unknown_variables =
+            unknown_variables.map(|name| (names.key_of(name), Origin::Environment(name.clone())));
         let unknown: Vec<_> = unknown_in_file.chain(unknown_flags).chain(unknown_variables).collect();
         for (key, origin) in unknown {
-            let nearest = self.nearest(&key);
-            self.mistakes.push(Mistake::unknown(&key, origin, nearest));
+            self.mistakes.push(Mistake::unknown(&key, origin, &names.advice(&key)));
         }
         if self.mistakes.is_empty() {
             return Ok(());
         }
         Err(ConfigError::new(self.sources.file.clone(), self.mistakes, &self.secrets))
-    }
-
-    /// The known key that was probably meant: the same last word elsewhere, or a near spelling.
-    fn nearest(&self, key: &str) -> Option<&'static str> {
-        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        let renamed = RENAMED.iter().find(|(old, _)| *old == last(key)).map(|(_, new)| *new);
-        let keys = || self.documented.iter().map(|documented| documented.key);
-        renamed.or_else(|| keys().find(|known| last(known) == last(key))).or_else(|| {
-            keys()
-                .map(|known| (strsim::jaro_winkler(&last(known), &last(key)), known))
-                .filter(|(likeness, _)| *likeness > 0.8)
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map(|(_, known)| known)
-        })
     }
 
     pub(super) fn example(&self) -> String {
@@ -294,24 +406,21 @@ impl<'a> Reader<'a> {
         }
         text
     }
-}
 
-/// Names of the original project, and the keys that they are here.
-const RENAMED: [(&str, &str); 6] = [
-    ("hash_num", "ring.hash"),
-    ("virtual_nodes", "ring.virtual_servers"),
-    ("docker_task_batch", "fleet.task_batch"),
-    ("max_fail_count", "fleet.failures"),
-    ("n", "fleet.replicas"),
-    ("port", "listen"),
-];
+    /// The keys that a pool may have: those that it inherits, and those that it does not.
+    pub(super) fn of_pools(&self) -> [Vec<&'static str>; 2] {
+        [Heir::Yes, Heir::No].map(|wanted| {
+            self.of_pools.iter().filter(|(_, heir)| *heir == wanted).map(|(key, _)| *key).collect()
+        })
+    }
+}
 
 /// Variables that other parts of the program read.
 const NOT_SETTINGS: [&str; 4] = ["SLIPRING_REQUIRE", "SLIPRING_CONFIG", "SLIPRING_URL", "SLIPRING_LOG"];
 
 /// The environment variables that set a key.
 fn variables(key: &str) -> Vec<String> {
-    let own = format!("SLIPRING_{}", key.replace('.', "_").to_uppercase());
+    let own = format!("SLIPRING_{}", key.replace(['.', '-'], "_").to_uppercase());
     if key == "ring.hash" { vec![own, "HASH_NUM".to_owned()] } else { vec![own] }
 }
 

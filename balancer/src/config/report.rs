@@ -30,12 +30,8 @@ impl Mistake {
         }
     }
 
-    pub(super) fn unknown(key: &str, origin: Origin, nearest: Option<&str>) -> Self {
-        let expected = match nearest {
-            Some(nearest) => format!("the key is called `{nearest}`"),
-            None => "`slipring balancer --print-config` lists the keys there are".to_owned(),
-        };
-        Self { origin, title: format!("there is no key `{key}`"), expected }
+    pub(super) fn unknown(key: &str, origin: Origin, advice: &str) -> Self {
+        Self { origin, title: format!("there is no key `{key}`"), expected: advice.to_owned() }
     }
 }
 

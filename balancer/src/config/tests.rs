@@ -1,4 +1,8 @@
+use slipring_hashing::{HashPair, Placement};
+
 use super::*;
+
+mod pools;
 
 fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
     let owned =
@@ -28,20 +32,20 @@ fn the_example_holds_every_default_and_is_the_file_in_the_repository() {
 fn a_flag_goes_before_the_environment_and_that_before_the_file() {
     let file = "[fleet]\nreplicas = 4\nfailures = 9";
     let env = [("SLIPRING_FLEET_REPLICAS", "5")];
-    assert_eq!(load(file, &[], &[]).unwrap().fleet.replicas, 4);
-    assert_eq!(load(file, &env, &[]).unwrap().fleet.replicas, 5);
+    assert_eq!(load(file, &[], &[]).unwrap().main.fleet.replicas, 4);
+    assert_eq!(load(file, &env, &[]).unwrap().main.fleet.replicas, 5);
     let config = load(file, &env, &[("fleet.replicas", "6")]).unwrap();
-    assert_eq!((config.fleet.replicas, config.fleet.failures), (6, 9));
+    assert_eq!((config.main.fleet.replicas, config.main.fleet.failures), (6, 9));
 }
 
 #[test]
 fn hash_num_selects_the_contracts_ring() {
     for (number, pair) in [("0", HashPair::Given), ("1", HashPair::Modified), ("2", HashPair::Sha256)] {
-        assert_eq!(load("", &[("HASH_NUM", number)], &[]).unwrap().placement, Placement::contract(pair));
+        assert_eq!(load("", &[("HASH_NUM", number)], &[]).unwrap().main.placement, Placement::contract(pair));
     }
-    assert_eq!(load("", &[], &[]).unwrap().placement, Placement::Rendezvous);
+    assert_eq!(load("", &[], &[]).unwrap().main.placement, Placement::Rendezvous);
     assert_eq!(
-        load("[ring]\nhash = \"sha256\"", &[], &[]).unwrap().placement,
+        load("[ring]\nhash = \"sha256\"", &[], &[]).unwrap().main.placement,
         Placement::contract(HashPair::Sha256)
     );
 }
@@ -75,7 +79,7 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
 #[test]
 fn a_shorter_interval_brings_its_timeout_along() {
     let interval = [("fleet.heartbeat_interval", "200ms")];
-    let fleet = load("", &[], &interval).unwrap().fleet;
+    let fleet = load("", &[], &interval).unwrap().main.fleet;
     assert_eq!(fleet.heartbeat_timeout, fleet.heartbeat_interval * 9 / 10);
     assert!(load("[fleet]\nheartbeat_timeout = \"900ms\"", &[], &interval).is_err(), "not if it was set");
 }
@@ -84,9 +88,9 @@ fn a_shorter_interval_brings_its_timeout_along() {
 fn hash_num_goes_before_the_placement_of_a_file_and_a_flag_before_hash_num() {
     let example = Config::example();
     let given = Placement::contract(HashPair::Modified);
-    assert_eq!(load(&example, &[("HASH_NUM", "1")], &[]).unwrap().placement, given);
+    assert_eq!(load(&example, &[("HASH_NUM", "1")], &[]).unwrap().main.placement, given);
     let flag = [("ring.placement", "maglev")];
-    assert_eq!(load(&example, &[("HASH_NUM", "1")], &flag).unwrap().placement, Placement::Maglev);
+    assert_eq!(load(&example, &[("HASH_NUM", "1")], &flag).unwrap().main.placement, Placement::Maglev);
     let both = "[ring]\nhash = \"given\"\nplacement = \"ketama\"";
     assert!(load(both, &[], &[]).unwrap_err().to_string().contains("slipring.toml:3:1"));
     assert!(load("", &[("HASH_NUM", "1"), ("SLIPRING_RING_PLACEMENT", "ketama")], &[]).is_err());
@@ -136,7 +140,7 @@ fn text_that_is_not_toml_is_an_error_with_its_line() {
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC{0,200}", value in "\\PC{0,40}") {
-        let _ = load(&text, &[("SLIPRING_PROXY_KEY", &value)], &[("proxy.paths", &value)]).map_err(|e| e.to_string());
-        let _ = load(&format!("listen = {value}\n[ring]\nhash = {value}"), &[], &[]).map_err(|e| e.to_string());
+        let _ = load(&text, &[("SLIPRING_PROXY_KEY", &value)], &[("proxy.paths", &value), (&format!("pool.{value}.routes"), &value)]).map_err(|e| e.to_string());
+        let _ = load(&format!("listen = {value}\n[ring]\nhash = {value}\n[pool.{value}]\nroutes = {value}"), &[], &[]).map_err(|e| e.to_string());
     }
 }

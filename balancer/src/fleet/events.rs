@@ -6,16 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::config::DEFAULT;
+
 /// Events kept for readers who come late.
 const HISTORY: usize = 1024;
 
-/// One thing that happened to one replica, or to the fleet.
+/// One thing that happened to one replica, or to its fleet.
 #[derive(Clone, Debug, Serialize)]
 pub struct FleetEvent {
-    /// Counts upwards, over restarts too.
+    /// Counts upwards, over all pools, and over restarts too.
     pub sequence: u64,
     /// Milliseconds since 1970.
     pub unix_ms: u64,
+    /// Whose fleet it was.
+    #[serde(serialize_with = "as_text")]
+    pub pool: Arc<str>,
     /// What happened.
     #[serde(flatten)]
     pub news: News,
@@ -57,15 +62,21 @@ pub enum News {
     Warning { why: String },
 }
 
+fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
 #[derive(Debug)]
 struct Log {
     history: VecDeque<Arc<FleetEvent>>,
     next: u64,
 }
 
-/// The one place where events are published. Cheap to clone.
+/// The one place where events are published, by all pools. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Events {
+    /// In whose name events are published.
+    pool: Arc<str>,
     log: Arc<Mutex<Log>>,
     live: broadcast::Sender<Arc<FleetEvent>>,
 }
@@ -74,13 +85,18 @@ impl Events {
     /// No events yet. Their numbers begin at the clock's milliseconds, so that those of an earlier life are lower.
     pub fn starting_at(unix_ms: u64) -> Self {
         let log = Log { history: VecDeque::with_capacity(HISTORY), next: unix_ms };
-        Self { log: Arc::new(Mutex::new(log)), live: broadcast::Sender::new(HISTORY) }
+        Self { pool: DEFAULT.into(), log: Arc::new(Mutex::new(log)), live: broadcast::Sender::new(HISTORY) }
+    }
+
+    /// The same place, for the events of this pool.
+    pub fn of_pool(&self, pool: &Arc<str>) -> Self {
+        Self { pool: pool.clone(), ..self.clone() }
     }
 
     /// Publishes one event. Nobody need be listening.
     pub fn publish(&self, unix_ms: u64, news: News) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let event = Arc::new(FleetEvent { sequence: log.next, unix_ms, news });
+        let event = Arc::new(FleetEvent { sequence: log.next, unix_ms, pool: self.pool.clone(), news });
         log.next += 1;
         if log.history.len() == HISTORY {
             log.history.pop_front();

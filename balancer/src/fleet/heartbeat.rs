@@ -1,4 +1,4 @@
-//! One heartbeat: a fresh connection, one GET, any 2xx in time.
+//! One heartbeat: a fresh connection, one GET, any 2xx in time; or the connection alone.
 //!
 //! A fresh connection each time, because it is the replica's accepting of connections that clients depend on.
 
@@ -20,20 +20,21 @@ use super::core::Beat;
 /// A heartbeat's body is of no interest, and this long at the most.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// Asks `path` at `address`; all of it may take `within`.
-pub async fn probe(address: SocketAddr, path: &PathAndQuery, within: Duration) -> Beat {
+/// Asks `path` at `address`, or only for a connection; all of it may take `within`.
+pub async fn probe(address: SocketAddr, path: Option<&PathAndQuery>, within: Duration) -> Beat {
     match tokio::time::timeout(within, ask(address, path)).await {
         Ok(beat) => beat,
         Err(_) => Beat::Missed(format!("no answer within {within:?}")),
     }
 }
 
-async fn ask(address: SocketAddr, path: &PathAndQuery) -> Beat {
+async fn ask(address: SocketAddr, path: Option<&PathAndQuery>) -> Beat {
     let stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Beat::Refused,
         Err(error) => return Beat::Missed(format!("no connection: {error}")),
     };
+    let Some(path) = path else { return Beat::Good };
     match converse(stream, address, path).await {
         Ok(status) if status.is_success() => Beat::Good,
         Ok(status) => Beat::Missed(format!("it answered {status}")),
@@ -81,15 +82,20 @@ mod tests {
         fn whatever_the_configuration_takes_for_a_path_can_be_asked(path in "/?[!-~]{0,20}|\\PC{0,20}") {
             let flags = [("fleet.heartbeat_path".to_owned(), path.clone())].into();
             if let Ok(config) = Config::load(&Sources { flags, ..Sources::default() }) {
-                let request = request(([127, 0, 0, 1], 1).into(), &config.fleet.heartbeat_path);
-                proptest::prop_assert_eq!(request.uri().to_string(), path);
+                match config.main.fleet.heartbeat_path {
+                    Some(parsed) => {
+                        let request = request(([127, 0, 0, 1], 1).into(), &parsed);
+                        proptest::prop_assert_eq!(request.uri().to_string(), path);
+                    }
+                    None => proptest::prop_assert_eq!(path, ""),
+                }
             }
         }
     }
 
     #[test]
     fn paths_that_no_request_can_have_are_mistakes() {
-        for path in ["/<", "/>", "/`", "/é", "/a b", "a", "", "/#", "/\u{7f}"] {
+        for path in ["/<", "/>", "/`", "/é", "/a b", "a", " ", "/#", "/\u{7f}"] {
             let flags = [("fleet.heartbeat_path".to_owned(), path.to_owned())].into();
             assert!(Config::load(&Sources { flags, ..Sources::default() }).is_err(), "{path:?}");
         }

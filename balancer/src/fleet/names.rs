@@ -16,16 +16,16 @@ pub(crate) fn is_docker_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// `Server-XXX-YYY`: a random three-digit number and the milliseconds of the clock. When all thousand of this
-/// millisecond are `taken`, the next millisecond's are tried.
-pub fn random(rng: &mut impl Rng, unix_ms: u64, taken: impl Fn(&str) -> bool) -> String {
+/// `Server-XXX-YYY`, or with a pool's name before it: a random three-digit number and the milliseconds of the clock. When
+/// all thousand of this millisecond are `taken`, the next millisecond's are tried.
+pub fn random(prefix: &str, rng: &mut impl Rng, unix_ms: u64, taken: impl Fn(&str) -> bool) -> String {
     let first = rng.random_range(0..900_u64);
     (0..)
         .flat_map(|later: u64| (0..900).map(move |n| (later, n)))
-        .map(|(later, n)| format!("Server-{}-{:03}", 100 + (first + n) % 900, (unix_ms + later) % 1000))
+        .map(|(later, n)| format!("{prefix}-{}-{:03}", 100 + (first + n) % 900, (unix_ms + later) % 1000))
         .take(900_000)
         .find(|name| !taken(name))
-        .unwrap_or_else(|| format!("Server-{}-{unix_ms}", 100 + first))
+        .unwrap_or_else(|| format!("{prefix}-{}-{unix_ms}", 100 + first))
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
         let mut rng = rand::rngs::SmallRng::seed_from_u64(1);
         let mut taken = HashSet::new();
         for _ in 0..2000 {
-            let name = random(&mut rng, 1_700_000_000_042, |name| taken.contains(name));
+            let name = random("Server", &mut rng, 1_700_000_000_042, |name| taken.contains(name));
             let digits: Vec<_> = name.strip_prefix("Server-").unwrap().split('-').collect();
             assert!(digits.iter().all(|part| part.len() == 3 && part.parse::<u16>().is_ok()), "{name}");
             assert!(is_valid(&name));

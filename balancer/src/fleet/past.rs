@@ -3,15 +3,13 @@
 //! Nothing is moved or written before it is certain that the fleet can begin: a membership that the configuration
 //! has no room for is a mistake in the configuration, not a corrupt file.
 
-use std::net::SocketAddr;
-
 use slipring_hashing::ReplicaId;
 
 use super::events::{Events, News};
 use super::memory::{Memory, Recollection, Remembered};
 use super::runtime::{Found, Runtime, RuntimeError};
 use super::shell::BeginError;
-use crate::config::{Config, RuntimeChoice};
+use crate::config::{Listed, PoolConfig, RuntimeChoice};
 
 /// What is known before anything was asked of a runtime.
 #[derive(Debug)]
@@ -25,7 +23,7 @@ impl Past {
     ///
     /// # Errors
     /// When it cannot be read, or names more members than the ring holds.
-    pub fn recall(config: &Config) -> Result<Self, BeginError> {
+    pub fn recall(config: &PoolConfig) -> Result<Self, BeginError> {
         // Whom the configuration lists is there: nothing else is remembered.
         let path = config.state.clone().filter(|_| config.fleet.runtime != RuntimeChoice::Static);
         let memory = path.map(|path| Memory::open(path, &config.placement)).transpose()?;
@@ -52,24 +50,23 @@ impl Past {
     ///
     /// # Errors
     /// When it cannot be remembered.
-    pub fn label(&self, config: &Config, container: Option<&str>) -> Result<Option<String>, BeginError> {
+    pub fn label(&self, config: &PoolConfig, container: Option<&str>) -> Result<Option<String>, BeginError> {
         if let Some(label) = &config.docker.fleet {
             return Ok(Some(label.clone()));
         }
-        let by_container = container.map(|name| format!("slipring-{name}"));
+        let by_container = container.map(|name| config.label(&format!("slipring-{name}")));
         if let Some(memory) = &self.memory {
             let first = || by_container.unwrap_or_else(|| format!("slipring-{:016x}", rand::random::<u64>()));
             return Ok(Some(memory.fleet(first)?));
         }
-        let port = config.listen.port();
-        Ok(by_container.or_else(|| (port != 0).then(|| format!("slipring-{port}"))))
+        Ok(by_container.or_else(|| config.fallback_label.clone()))
     }
 
     /// The members to begin with, and the memory to write them to. Later starts serve with whom they can and heal
     /// the others; a first one fails whole.
     pub(super) async fn members<R: Runtime>(
         self,
-        config: &Config,
+        config: &PoolConfig,
         runtime: &R,
         found: &[Found],
         warn: impl FnOnce(String),
@@ -87,11 +84,13 @@ impl Past {
         if members.is_empty() {
             members = match config.fleet.runtime {
                 RuntimeChoice::Static => listed(&config.fleet.upstreams),
-                _ => first_members(config.fleet.replicas),
+                _ => first_members(config.prefix(), config.fleet.replicas),
             };
             let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
             runtime.vet(&names).await.map_err(|error| match error {
-                RuntimeError::Foreign { name, owner } => BeginError::FirstName { name, owner },
+                RuntimeError::Foreign { name, owner } => {
+                    BeginError::FirstName { prefix: config.prefix().to_owned(), name, owner }
+                }
                 other => other.into(),
             })?;
         }
@@ -106,7 +105,7 @@ impl Past {
     }
 }
 
-fn check_room(config: &Config, members: usize, how: &'static str) -> Result<(), BeginError> {
+fn check_room(config: &PoolConfig, members: usize, how: &'static str) -> Result<(), BeginError> {
     let capacity = config.placement.capacity();
     if members > capacity { Err(BeginError::Full { members, how, capacity }) } else { Ok(()) }
 }
@@ -124,19 +123,19 @@ fn adopted(found: &[Found]) -> Vec<Remembered> {
 }
 
 /// `Server-1`, `Server-2`, … with the identities 0, 1, …
-fn first_members(count: usize) -> Vec<Remembered> {
+fn first_members(prefix: &str, count: usize) -> Vec<Remembered> {
     let member = |id: u16| {
         let id = ReplicaId(id);
-        Remembered { id, name: format!("Server-{}", id.number()), claims: Vec::new() }
+        Remembered { id, name: format!("{prefix}-{}", id.number()), claims: Vec::new() }
     };
     (0..u16::MAX).take(count).map(member).collect()
 }
 
 /// The listed addresses with the identities 0, 1, …
-fn listed(upstreams: &[SocketAddr]) -> Vec<Remembered> {
-    let member = |(id, address): (u16, &SocketAddr)| Remembered {
+fn listed(upstreams: &[Listed]) -> Vec<Remembered> {
+    let member = |(id, listed): (u16, &Listed)| Remembered {
         id: ReplicaId(id),
-        name: address.to_string(),
+        name: listed.address.to_string(),
         claims: Vec::new(),
     };
     (0..u16::MAX).zip(upstreams).map(member).collect()

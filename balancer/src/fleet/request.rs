@@ -86,11 +86,12 @@ impl Change {
         self.hostnames.iter().find(|name| !seen.insert(name.as_str()))
     }
 
-    /// The names to add: those given, then random ones. `members` are in use, `room` more fit.
+    /// The names to add: those given, then random ones with this `prefix`. `members` are in use, `room` more fit.
     pub fn names_to_add(
         &self,
         members: &[String],
         room: usize,
+        prefix: &str,
         rng: &mut impl Rng,
         unix_ms: u64,
     ) -> Result<Vec<String>, RequestError> {
@@ -113,7 +114,7 @@ impl Change {
         let mut chosen = self.hostnames.clone();
         taken.extend(chosen.iter().cloned());
         while chosen.len() < self.n {
-            let name = names::random(rng, unix_ms, |name| taken.contains(name));
+            let name = names::random(prefix, rng, unix_ms, |name| taken.contains(name));
             taken.insert(name.clone());
             chosen.push(name);
         }
@@ -155,7 +156,13 @@ mod tests {
 
     fn add(body: &str) -> Result<Vec<String>, RequestError> {
         let members = ["Server-1".to_owned(), "Server-2".to_owned()];
-        Change::parse(body.as_bytes())?.names_to_add(&members, 3, &mut SmallRng::seed_from_u64(1), 7)
+        Change::parse(body.as_bytes())?.names_to_add(
+            &members,
+            3,
+            "Server",
+            &mut SmallRng::seed_from_u64(1),
+            7,
+        )
     }
 
     fn remove(body: &str) -> Result<Vec<String>, RequestError> {

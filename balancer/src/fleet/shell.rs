@@ -23,7 +23,7 @@ use super::request::Change;
 use super::runtime::{Exit, Owner as NameOwner, Runtime, RuntimeError, SpawnFailure};
 use super::scribe::Scribe;
 use super::state::{Instance, State};
-use crate::config::{Config, FleetConfig};
+use crate::config::{PoolConfig, RespawnName};
 use crate::metrics::Metrics;
 use crate::proxy::upstream::{Alarm, Upstream, UpstreamLimits};
 use crate::snapshot::{Entry, Shared, Snapshot};
@@ -55,12 +55,25 @@ pub enum BeginError {
     Full { members: usize, how: &'static str, capacity: usize },
     /// A first member's name is somebody else's.
     #[error(
-        "the first replicas are called Server-1, Server-2 and so on, and '{name}' is the name of a container that is not this balancer's ({owner}): {advice}start with fleet.replicas = 0 and add replicas under other names", advice = owner.advice()
+        "the first replicas are called {prefix}-1, {prefix}-2 and so on, and '{name}' is the name of a container that is not this balancer's ({owner}): {advice}start with fleet.replicas = 0 and add replicas under other names", advice = owner.advice()
     )]
-    FirstName { name: String, owner: NameOwner },
+    FirstName { prefix: String, name: String, owner: NameOwner },
     /// The ring cannot hold the members.
     #[error("the ring cannot hold the members")]
     Placement(#[from] PlacementError),
+}
+
+/// What a fleet has beside its own configuration.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where everything is told.
+    pub events: Events,
+    /// Rung when a replica is given up.
+    pub alarm: Alarm,
+    /// Threads of the data plane.
+    pub workers: usize,
 }
 
 /// Prepares `runtime`, takes up the remembered membership, and starts the owner task. With the fleet comes what
@@ -69,23 +82,22 @@ pub enum BeginError {
 /// # Errors
 /// When replicas cannot be started at all, or the membership cannot be read.
 pub async fn begin<R: Runtime>(
-    config: &Config,
+    config: &PoolConfig,
     past: Past,
     runtime: R,
     exits: mpsc::Receiver<Exit>,
-    metrics: Arc<Metrics>,
-    alarm: Alarm,
+    around: Surroundings,
 ) -> Result<(Fleet, Vec<IpAddr>), BeginError> {
     runtime.prepare().await?;
     let own_addresses = runtime.own_addresses().await;
     let unix_ms = unix_ms();
-    let events = Events::starting_at(unix_ms);
+    let events = around.events.of_pool(&config.name);
     let started = Instant::now();
     let found = runtime.list().await?;
     let (remembered, memory) =
         past.members(config, &runtime, &found, |why| warn(&events, unix_ms, why)).await?;
 
-    let settings = settings(&config.fleet, unix_ms);
+    let settings = settings(config, unix_ms);
     let mut core = Core::new(settings, config.placement.build(&[])?);
     let first = core.begin(&remembered, found, Duration::ZERO)?;
     let (sender, inbox) = mpsc::channel(INBOX);
@@ -94,17 +106,17 @@ pub async fn begin<R: Runtime>(
     let mut owner = Owner {
         core,
         runtime: Arc::new(runtime),
-        config: config.fleet.clone(),
         limits: UpstreamLimits {
-            connections: config.proxy.max_connections_per_replica,
-            waiting: config.proxy.max_waiting_per_replica,
-            workers: config.proxy.workers,
-            alarm,
-            ejection: config.proxy.calm.ejection,
+            connections: config.forward.max_connections_per_replica,
+            waiting: config.forward.max_waiting_per_replica,
+            workers: around.workers,
+            alarm: around.alarm,
+            ejection: config.forward.ejection,
         },
+        config: config.clone(),
         scribe: memory.map(|memory| scribe(memory, events.clone())),
         events: events.clone(),
-        metrics,
+        metrics: around.metrics,
         snapshot: snapshot.clone(),
         settled: settled_sender,
         upstreams: HashMap::new(),
@@ -120,11 +132,13 @@ pub async fn begin<R: Runtime>(
     Ok((Fleet { inbox: sender, snapshot, events, settled }, own_addresses))
 }
 
-fn unix_ms() -> u64 {
+/// The clock on the wall, in milliseconds since 1970.
+pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-fn settings(fleet: &FleetConfig, unix_ms: u64) -> Settings {
+fn settings(config: &PoolConfig, unix_ms: u64) -> Settings {
+    let fleet = &config.fleet;
     Settings {
         failures: fleet.failures,
         heartbeat_interval: fleet.heartbeat_interval,
@@ -133,9 +147,11 @@ fn settings(fleet: &FleetConfig, unix_ms: u64) -> Settings {
         stop_timeout: fleet.stop_timeout,
         task_batch: fleet.task_batch,
         request_batch: fleet.request_batch,
-        respawn_name: fleet.respawn_name,
+        respawn_name: if fleet.upstreams.is_empty() { fleet.respawn_name } else { RespawnName::Same },
         backoff: BackoffPolicy { min: fleet.backoff_min, max: fleet.backoff_max, reset: fleet.backoff_reset },
         max_replicas: fleet.max_replicas,
+        prefix: config.prefix().to_owned(),
+        listed: fleet.upstreams.iter().map(|listed| (listed.address.to_string(), listed.weight)).collect(),
         seed: rand::random(),
         unix_ms,
     }
@@ -144,7 +160,7 @@ fn settings(fleet: &FleetConfig, unix_ms: u64) -> Settings {
 struct Owner<R> {
     core: Core,
     runtime: Arc<R>,
-    config: FleetConfig,
+    config: PoolConfig,
     limits: UpstreamLimits,
     scribe: Option<Scribe>,
     events: Events,
@@ -164,7 +180,7 @@ struct Owner<R> {
 
 impl<R: Runtime> Owner<R> {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut exits: mpsc::Receiver<Exit>) {
-        let mut reconcile = interval(self.config.reconcile_interval);
+        let mut reconcile = interval(self.config.fleet.reconcile_interval);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut done: Vec<oneshot::Sender<Vec<String>>> = Vec::new();
         let mut end: Option<Instant> = None;
@@ -206,9 +222,9 @@ impl<R: Runtime> Owner<R> {
 
     /// How long everything may take to end: a drain, and then stops in their batches, one of them a second time.
     fn end_within(&self) -> Duration {
-        let batches = self.core.views().len().div_ceil(self.config.task_batch) + 1;
-        let stop = self.config.stop_timeout + STOP_MARGIN;
-        self.config.stop_timeout + stop * u32::try_from(batches).unwrap_or(u32::MAX)
+        let batches = self.core.views().len().div_ceil(self.config.fleet.task_batch) + 1;
+        let stop = self.config.fleet.stop_timeout + STOP_MARGIN;
+        self.config.fleet.stop_timeout + stop * u32::try_from(batches).unwrap_or(u32::MAX)
     }
 
     async fn end(self, done: Vec<oneshot::Sender<Vec<String>>>) {
@@ -275,9 +291,10 @@ impl<R: Runtime> Owner<R> {
                 Command::Spawn(instance) => self.spawn(instance),
                 Command::Stop { instance, grace } => self.stop(instance, grace),
                 Command::Probe { instance, running } => {
-                    let (path, within) = (self.config.heartbeat_path.clone(), self.config.heartbeat_timeout);
+                    let (path, within) =
+                        (self.config.fleet.heartbeat_path.clone(), self.config.fleet.heartbeat_timeout);
                     self.later(async move {
-                        let beat = probe(running.address, &path, within).await;
+                        let beat = probe(running.address, path.as_ref(), within).await;
                         Message::Event(Event::Beat { instance, beat })
                     });
                 }
@@ -329,7 +346,7 @@ impl<R: Runtime> Owner<R> {
 
     fn spawn(&self, instance: Instance) {
         let runtime = self.runtime.clone();
-        let within = self.config.start_timeout + SPAWN_MARGIN;
+        let within = self.config.fleet.start_timeout + SPAWN_MARGIN;
         self.later(async move {
             let event = match tokio::time::timeout(within, runtime.spawn(&instance)).await {
                 Ok(Ok(running)) => Event::Spawned { instance, running },
@@ -408,9 +425,9 @@ impl<R: Runtime> Owner<R> {
             | News::SpawnFailed { .. }
             | News::StopFailed { .. }
             | News::Warning { .. } => {
-                tracing::warn!(news = %serde_json::json!(news), "fleet");
+                tracing::warn!(pool = &*self.config.name, news = %serde_json::json!(news), "fleet");
             }
-            _ => tracing::info!(news = %serde_json::json!(news), "fleet"),
+            _ => tracing::info!(pool = &*self.config.name, news = %serde_json::json!(news), "fleet"),
         }
         self.metrics.happened(&news);
         self.events.publish(unix_ms, news);
@@ -421,7 +438,7 @@ impl<R: Runtime> Owner<R> {
         for (instance, state, running) in self.core.members() {
             let upstream = running.map(|running| {
                 let new = || {
-                    let metrics = self.metrics.replica(&instance.name);
+                    let metrics = self.metrics.replica(&self.config.full_name(&instance.name));
                     Arc::new(Upstream::new(instance.clone(), running.address, &self.limits, metrics))
                 };
                 self.upstreams.entry(instance.incarnation).or_insert_with(new).clone()
@@ -432,7 +449,7 @@ impl<R: Runtime> Owner<R> {
         // Also those that only drained: their counters were still wanted.
         let remain = |name: &str| views.iter().any(|view| view.name == name);
         for gone in self.snapshot.load().views.iter().filter(|view| !remain(&view.name)) {
-            self.metrics.forget(&gone.name);
+            self.metrics.forget(&self.config.full_name(&gone.name));
         }
         let snapshot = Snapshot::new(self.core.table().clone(), self.core.names(), views, members);
         if snapshot.count(State::Starting) == 0 {

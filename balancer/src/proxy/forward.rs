@@ -6,43 +6,43 @@
 //! anew: a request that waited for a dying replica must not trust what it knew when it came.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slipring_hashing::Key;
 use slipring_hashing::bounded::BoundedLoads;
 
 use super::access_log::Tally;
-use super::calm::Calm;
+use super::budget::Budget;
 use super::connection::{ConnectError, Connection};
+use super::ejection::Ejector;
 use super::error::{ProxyError, Refusal};
-use super::exchange::{Client, ClientFailure, Exchange, Failure, Outcome, Terms};
+use super::exchange::{Client, ClientFailure, Exchange, Failure, Outcome, Patience, Terms};
 use super::key::Found;
 use super::upstream::{Flight, Upstream};
 use super::wire::Framing;
-use crate::config::ProxyConfig;
+use crate::config::{PoolConfig, ProxyConfig};
 use crate::fleet::handle::Fleet;
 use crate::metrics::Metrics;
-use crate::sampled::Sampled;
 use crate::snapshot::Snapshot;
 
 /// Replicas that one request is offered to at the very most, those that took no connection included.
 const MOST_OFFERS: usize = 32;
 
-/// What requests are forwarded with.
+/// A fleet, and what requests are carried to it with.
 #[derive(Debug)]
-pub struct Proxy {
-    /// Limits, key sources, routes.
-    pub config: ProxyConfig,
-    /// How long a request waits for the first replicas of a balancer that has just started.
-    pub start_timeout: Duration,
+pub struct Pool {
+    /// Name, routes, limits, key sources.
+    pub config: PoolConfig,
+    /// How long the stages of a request may take.
+    pub patience: Patience,
     /// The ring, the replicas' health, and an ear for refused connections.
     pub fleet: Fleet,
-    /// What keeps it calm.
-    pub calm: Calm,
+    /// Retries that are left.
+    pub budget: Budget,
+    /// Who leaves replicas out.
+    pub ejector: Ejector,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Failures, told in the log now and then.
-    pub complaints: Sampled,
 }
 
 /// A request that is to be forwarded.
@@ -58,6 +58,8 @@ pub struct Asked<'a> {
     pub worker: usize,
     /// Where to note what came of it.
     pub tally: &'a Tally,
+    /// Whether that is going to be written down.
+    pub logged: bool,
 }
 
 /// A request that was carried to its end.
@@ -120,15 +122,25 @@ pub(super) struct Candidate {
     pub(super) panic: bool,
 }
 
-impl Proxy {
-    /// Whether requests for this path go to replicas.
-    pub fn routes(&self, path: &str) -> bool {
-        self.config.paths.iter().any(|route| match route.strip_suffix("/*") {
-            Some(stem) => {
-                path.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-            None => route == path,
-        })
+impl Pool {
+    /// A pool with this fleet, for clients who are treated as `proxy` says.
+    pub fn new(config: PoolConfig, proxy: &ProxyConfig, fleet: Fleet, metrics: Arc<Metrics>) -> Self {
+        let forward = &config.forward;
+        let patience = Patience {
+            first_byte: forward.first_byte_timeout,
+            idle: forward.idle_timeout,
+            min_rate: proxy.calm.min_body_rate,
+            grace: proxy.calm.body_grace,
+        };
+        let budget = Budget::new(forward.retry_budget, proxy.workers);
+        let ejector = Ejector::new(forward.ejection, metrics.clone());
+        Self { config, patience, fleet, budget, ejector, metrics }
+    }
+
+    /// A second has passed; one thread says so.
+    pub fn tick(&self, snapshot: &Snapshot) {
+        self.budget.tick();
+        self.ejector.tick(snapshot);
     }
 
     /// Forwards one request and its answer.
@@ -141,9 +153,9 @@ impl Proxy {
         let mut fresh = false;
         let mut last: Option<Refusal> = None;
         let mut owed: Option<Arc<Upstream>> = None;
-        self.calm.budget.came(asked.worker);
+        self.budget.came(asked.worker);
         let mut deadline = None;
-        while tried.len() < MOST_OFFERS && begun < self.config.max_attempts {
+        while tried.len() < MOST_OFFERS && begun < self.config.forward.max_attempts {
             let Some(Candidate { flight, panic }) = self.candidate(asked.key.key(), &tried).await else {
                 break;
             };
@@ -156,7 +168,7 @@ impl Proxy {
             if last.is_some() {
                 if let Some(failed) = owed.take()
                     && !failed.is_gone()
-                    && !self.calm.budget.withdraw()
+                    && !self.budget.withdraw()
                     && !self.is_dead(&failed, &asked).await
                 {
                     self.metrics.retries_denied.inc();
@@ -171,14 +183,14 @@ impl Proxy {
             asked.tally.status.set(status);
             asked.tally.bytes.set(sent);
             asked.tally.attempts.set(asked.tally.attempts.get() + 1);
-            if self.calm.log.is_some() {
+            if asked.logged {
                 asked.tally.replica.replace(Some(upstream.header.clone()));
             }
             if offer.is_the_replicas_fault() {
                 upstream.health.failed();
             }
             if upstream.health.is_suspicious() {
-                self.calm.ejector.judge(&upstream, &self.fleet.look());
+                self.ejector.judge(&upstream, &self.fleet.look());
             }
             match offer {
                 Offer::Carried(outcome, connection) => return Ok(Carried { outcome, flight, connection }),
@@ -221,7 +233,7 @@ impl Proxy {
     /// Whether nobody listens there any more. What a dead replica took with it is no load on it: asking another for
     /// that multiplies nothing, so it is not for the budget to refuse.
     async fn is_dead(&self, upstream: &Upstream, asked: &Asked<'_>) -> bool {
-        let within = self.config.connect_timeout;
+        let within = self.config.forward.connect_timeout;
         match Connection::open(upstream.address, within, asked.terms.patience.idle).await {
             Ok(connection) => {
                 if !upstream.is_gone() {
@@ -243,7 +255,7 @@ impl Proxy {
             return Some(candidate);
         }
         if !self.fleet.has_settled()
-            && tokio::time::timeout(self.start_timeout, self.fleet.settled()).await.is_err()
+            && tokio::time::timeout(self.config.fleet.start_timeout, self.fleet.settled()).await.is_err()
         {
             return None;
         }
@@ -256,7 +268,7 @@ impl Proxy {
         let slot = snapshot.table.slot_of(key);
         let untried = |upstream: &&Arc<Upstream>| !tried.contains(&upstream.instance.incarnation);
         let well = |flight| Candidate { flight, panic: false };
-        if let Some(bounded) = self.calm.bounded
+        if let Some(bounded) = self.config.forward.bounded_load
             && let Some(flight) = self.find_within(bounded, &snapshot, slot, tried)
         {
             return Some(well(flight));
@@ -266,7 +278,7 @@ impl Proxy {
         }
         let flight = snapshot.sick(slot).filter(untried).find_map(Upstream::enter)?;
         let panic = snapshot.is_in_panic();
-        self.calm.ejector.see(panic);
+        self.ejector.see(panic);
         Some(Candidate { flight, panic })
     }
 
@@ -324,7 +336,7 @@ impl Proxy {
                 Some(old) => old,
                 None => match Connection::open(
                     upstream.address,
-                    self.config.connect_timeout,
+                    self.config.forward.connect_timeout,
                     asked.terms.patience.idle,
                 )
                 .await

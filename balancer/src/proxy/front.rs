@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::calm::Calm;
 use super::error::Refusal;
-use super::exchange::Patience;
-use super::forward::Proxy;
+use super::pools::Shared;
 use super::upstream::Alarm;
 use super::worker::{self, Listeners, Orders, Phase};
+use crate::config::ProxyConfig;
+use crate::metrics::Metrics;
+use crate::sampled::Sampled;
 
 /// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 
-/// The main port's two halves.
+/// What the threads of the main port share.
 #[derive(Debug)]
 pub struct Front {
-    /// Requests for replicas.
-    pub proxy: Proxy,
+    /// Who takes which request.
+    pub pools: Shared,
     /// Requests for `/rep`, `/add`, `/rm`.
     pub contract: axum::Router,
+    /// Limits of clients, whatever pool they want.
+    pub config: ProxyConfig,
+    /// What keeps it calm.
+    pub calm: Calm,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Failures, told in the log now and then.
+    pub complaints: Sampled,
 }
 
 impl Front {
-    /// How long the stages of a request may take.
-    pub fn patience(&self) -> Patience {
-        let config = &self.proxy.config;
-        Patience {
-            first_byte: config.first_byte_timeout,
-            idle: config.idle_timeout,
-            min_rate: config.calm.min_body_rate,
-            grace: config.calm.body_grace,
-        }
-    }
-
     /// Notes a refusal.
     pub fn refused(&self, refusal: &Refusal, client: IpAddr) {
         let error = &refusal.error;
-        self.proxy.metrics.refused(error.status());
+        self.metrics.refused(error.status());
         if let Some(limit) = error.limit() {
-            self.proxy.metrics.limit_hit(limit);
+            self.metrics.limit_hit(limit);
         }
         if error.status().is_server_error()
-            && let Some(silent) = self.proxy.complaints.pass(Instant::now())
+            && let Some(silent) = self.complaints.pass(Instant::now())
         {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, cause, %client, silent, "a request failed");
@@ -55,7 +55,7 @@ impl Front {
 
     /// Serves `listeners`, a thread each, from now on.
     pub fn serve(self: Arc<Self>, listeners: Vec<Listeners>, alarm: &Alarm) -> Threads {
-        let places = Arc::new(Semaphore::new(self.proxy.config.max_connections));
+        let places = Arc::new(Semaphore::new(self.config.max_connections));
         let (phase, _) = watch::channel(Phase::Serving);
         let (mut idle, mut ends) = (Vec::new(), Vec::new());
         for (index, listeners) in listeners.into_iter().enumerate() {

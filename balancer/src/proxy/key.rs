@@ -18,6 +18,8 @@ pub enum KeySource {
     Random,
     /// The path, without the query.
     Path,
+    /// The path and the query, as they were sent: nginx's `$request_uri`.
+    Uri,
     /// The client's address as text, without the port.
     Client,
     /// A header.
@@ -29,12 +31,13 @@ pub enum KeySource {
 }
 
 impl KeySource {
-    /// `random`, `path`, `client`, `header:NAME`, `cookie:NAME` or `query:NAME`.
+    /// `random`, `path`, `uri`, `client`, `header:NAME`, `cookie:NAME` or `query:NAME`.
     pub fn parse(text: &str) -> Option<Self> {
         let token = |name: &str| !name.is_empty() && !name.contains([';', '=', '&', ',', ' ']);
         Some(match text.split_once(':') {
             None if text == "random" => Self::Random,
             None if text == "path" => Self::Path,
+            None if text == "uri" => Self::Uri,
             None if text == "client" => Self::Client,
             Some(("header", name)) => Self::Header(name.parse().ok()?),
             Some(("cookie", name)) if token(name) => Self::Cookie(name.to_owned()),
@@ -48,6 +51,7 @@ impl KeySource {
         match self {
             Self::Random => Some(Found::Id(rand::rng().random_range(REQUEST_IDS))),
             Self::Path => bytes(request.target.path().as_bytes()),
+            Self::Uri => bytes(request.target.path_and_query.as_bytes()),
             Self::Client => bytes(client.address().as_bytes()),
             Self::Header(name) => bytes(request.field(name.as_str())?),
             Self::Cookie(name) => bytes(cookie(request.fields, name)?),
@@ -61,6 +65,7 @@ impl std::fmt::Display for KeySource {
         match self {
             Self::Random => f.write_str("random"),
             Self::Path => f.write_str("path"),
+            Self::Uri => f.write_str("uri"),
             Self::Client => f.write_str("client"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
@@ -125,6 +130,7 @@ mod tests {
     #[test]
     fn each_source_and_the_fallback_to_the_next() {
         check(&["path"], b"/home/7");
+        check(&["uri"], b"/home/7?user=ann&users=bob&empty=");
         check(&["client"], b"10.0.0.7");
         check(&["header:x-user"], b"carl");
         check(&["cookie:session"], b"abc");

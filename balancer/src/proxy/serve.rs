@@ -15,10 +15,11 @@ use super::buffer::{Buffer, Outbox};
 use super::client::Http1;
 use super::error::{ProxyError, Refusal};
 use super::exchange::{Client, ClientFailure, Outcome, Terms};
-use super::forward::{Asked, Uncarried};
+use super::forward::{Asked, Pool, Uncarried};
 use super::http2::upgrade::{SWITCHING, Upgrade, Upgraded};
 use super::http2::{self, PREFACE};
 use super::key::{self, Found};
+use super::pools::{Pools, Way};
 use super::stream::{Rewound, Stream};
 use super::tunnel::{End, tunnel};
 use super::watch::Ticket;
@@ -39,16 +40,16 @@ const FIRST_WORDS: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// What is to be done with a request.
-enum Plan {
-    Forward { head: Outbox, key: Found, to_head: bool, idempotent: bool, upgrade: bool },
+enum Plan<'p> {
+    Forward { pool: &'p Pool, head: Outbox, key: Found, to_head: bool, idempotent: bool, upgrade: bool },
     Administer(http::Request<()>),
     Upgrade(Upgrade),
     Refuse(ProxyError),
 }
 
 /// A request that was understood.
-struct Planned {
-    plan: Plan,
+struct Planned<'p> {
+    plan: Plan<'p>,
     framing: Framing,
     to_head: bool,
 }
@@ -96,33 +97,34 @@ impl Session {
             };
             first = false;
             self.requests += 1;
-            let planned = match self.plan(length) {
+            let pools = self.worker.pools();
+            let planned = match self.plan(length, &pools) {
                 Ok(planned) => planned,
                 Err(error) => return self.refuse_and_close(error, false).await,
             };
             self.client.input.consume(length);
             self.client.body = BodyReader::new(planned.framing);
             self.client.keep_alive &= !self.worker.draining.get();
-            let most = self.worker.front.proxy.config.calm.max_requests_per_connection;
+            let most = self.worker.front.config.calm.max_requests_per_connection;
             if most > 0 && self.requests >= most {
                 self.client.keep_alive = false;
-                self.worker.front.proxy.metrics.limit_hit("requests_per_connection");
+                self.worker.front.metrics.limit_hit("requests_per_connection");
             }
             let tally = Tally::default();
             let goes_on = match planned.plan {
-                Plan::Forward { head, key, to_head, idempotent, upgrade } => {
+                Plan::Forward { pool, head, key, to_head, idempotent, upgrade } => {
                     let terms = Terms {
                         head: head.data(),
                         ticket: &self.ticket,
-                        patience: self.worker.patience,
+                        patience: pool.patience,
                         framing: planned.framing,
                         to_head,
                         may_upgrade: upgrade,
                         began: Instant::now(),
                     };
-                    let asked =
-                        Asked { key: &key, idempotent, terms, worker: self.worker.index, tally: &tally };
-                    let carried = self.worker.front.proxy.forward(asked, &mut self.client).await;
+                    let (worker, logged) = (self.worker.index, self.noted.is_some());
+                    let asked = Asked { key: &key, idempotent, terms, worker, tally: &tally, logged };
+                    let carried = pool.forward(asked, &mut self.client).await;
                     if !matches!(carried, Err(Uncarried::Refused(_))) {
                         self.log(&tally);
                     }
@@ -141,7 +143,7 @@ impl Session {
                                         ended: false,
                                     },
                                 );
-                                let idle = self.worker.front.proxy.config.tunnel_timeout;
+                                let idle = pool.config.forward.tunnel_timeout;
                                 tunnel(ends.0, ends.1, &self.ticket, idle).await;
                                 drop(carried.flight);
                                 return;
@@ -182,14 +184,14 @@ impl Session {
 
     /// Leaves the line of the present request in the access log.
     fn log(&mut self, tally: &Tally) {
-        if let (Some(noted), Some(log)) = (self.noted.take(), &self.worker.front.proxy.calm.log) {
+        if let (Some(noted), Some(log)) = (self.noted.take(), &self.worker.front.calm.log) {
             log.write(&noted, self.peer.ip(), tally);
         }
     }
 
     /// Waits for the head of a request, or for the client to have no more to ask.
     async fn head(&mut self, first: bool) -> Result<Heard, ProxyError> {
-        let limits = &self.worker.front.proxy.config;
+        let limits = &self.worker.front.config;
         let (header_timeout, idle_timeout) = (limits.header_timeout, limits.idle_timeout);
         let largest = limits.max_header_bytes;
         let (client, ticket, worker) = (&mut self.client, &self.ticket, &self.worker);
@@ -269,11 +271,11 @@ impl Session {
     }
 
     /// Understands the head that has arrived.
-    fn plan(&mut self, length: usize) -> Result<Planned, Refusal> {
+    fn plan<'p>(&mut self, length: usize, pools: &'p Pools) -> Result<Planned<'p>, Refusal> {
         let mut storage = [EMPTY_HEADER; MOST_FIELDS];
-        let proxy = &self.worker.front.proxy;
+        let front = &self.worker.front;
         let parsed = Request::parse(&self.client.input.data()[..length], &mut storage);
-        self.noted = proxy.calm.note("HTTP/1.1");
+        self.noted = front.calm.note("HTTP/1.1");
         let (request, _) = match parsed {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Err(ProxyError::BadRequest(super::wire::request::RequestError::Syntax).into()),
@@ -282,38 +284,41 @@ impl Session {
         if let Some(noted) = &mut self.noted {
             note(noted, &request);
         }
-        if request.fields.len() > proxy.config.calm.max_header_fields {
+        if request.fields.len() > front.config.calm.max_header_fields {
             return Err(ProxyError::from(RequestError::Fields).into());
         }
+        let path = request.target.path();
+        let way = pools.way(|| request.host(), path);
+        let pool = if let Way::To(pool) = way { pool } else { pools.main() };
+        let allowance = pool.config.forward.max_body_bytes;
         if let Framing::Length(length) = request.framing
-            && length > proxy.config.max_body_bytes
+            && length > allowance
         {
             return Err(ProxyError::TooLarge.into());
         }
-        self.client.allowance = proxy.config.max_body_bytes;
+        self.client.allowance = allowance;
         self.client.version = request.version;
         self.client.keep_alive = request.keeps_alive();
         let to_head = request.method == "HEAD";
-        let path = request.target.path();
         let mut upgrade = None;
         if request.said.offers_h2c {
             upgrade = Upgrade::of(&request).filter(|_| !self.tls && !self.worker.draining.get());
         }
-        let plan = if let Err(wait) = proxy.calm.clients.request(self.peer.ip()) {
+        let plan = if let Err(wait) = front.calm.clients.request(self.peer.ip()) {
             Plan::Refuse(ProxyError::TooOften(wait))
         } else if let Some(upgrade) = upgrade {
             Plan::Upgrade(upgrade)
-        } else if matches!(path, "/rep" | "/add" | "/rm") {
+        } else if let Way::Administer = way {
             Plan::Administer(as_http(&request)?)
-        } else if !proxy.routes(path) {
+        } else if let Way::Nowhere = way {
             Plan::Refuse(ProxyError::NoRoute(path.to_owned()))
         } else {
-            let key = key::of(&proxy.config.key, &request, &self.name);
+            let key = key::of(&pool.config.forward.key, &request, &self.name);
             let mut head = Outbox::default();
             let request_id = self.worker.request_id();
             let arrival = Arrival {
                 client: &self.name,
-                trusted: proxy.config.trusts(self.peer.ip()),
+                trusted: front.config.trusts(self.peer.ip()),
                 tls: self.tls,
                 request_id: &request_id,
             };
@@ -324,7 +329,7 @@ impl Session {
             }
             emit::request(head.bytes(), &request, &arrival, request.framing);
             let upgrade = request.said.upgrade.is_some() && request.version == Version::Http11;
-            Plan::Forward { head, key, to_head, idempotent: is_idempotent(request.method), upgrade }
+            Plan::Forward { pool, head, key, to_head, idempotent: is_idempotent(request.method), upgrade }
         };
         Ok(Planned { plan, framing: request.framing, to_head })
     }
@@ -364,7 +369,7 @@ impl Session {
                 return Err(ProxyError::BadBody);
             }
         }
-        let patience = self.worker.patience.idle.min(PAYLOAD_TIMEOUT);
+        let patience = self.worker.front.config.idle_timeout.min(PAYLOAD_TIMEOUT);
         let (client, ticket) = (&mut self.client, &self.ticket);
         let mut body = Vec::new();
         ticket.set(patience);
@@ -406,7 +411,7 @@ impl Session {
     async fn tallied_refusal(&mut self, refusal: &Refusal, to_head: bool, tally: &Tally) -> bool {
         self.worker.front.refused(refusal, self.peer.ip());
         let length = refusal.write(self.client.out.bytes(), self.client.keep_alive, to_head);
-        if self.worker.front.proxy.calm.log.is_some() {
+        if self.worker.front.calm.log.is_some() {
             tally.status.set(refusal.error.status().as_u16());
             tally.bytes.set(length as u64);
             tally.replica.replace(refusal.replica.clone());
@@ -417,7 +422,7 @@ impl Session {
 
     /// Refuses what was not even understood, and ends the connection.
     pub async fn turn_away(mut self, error: ProxyError) {
-        self.noted = self.worker.front.proxy.calm.note("HTTP/1.1");
+        self.noted = self.worker.front.calm.note("HTTP/1.1");
         self.refuse_and_close(error.into(), false).await;
     }
 
@@ -429,7 +434,7 @@ impl Session {
 
     async fn flush(&mut self) -> io::Result<()> {
         let (client, ticket) = (&mut self.client, &self.ticket);
-        ticket.set(self.worker.patience.idle);
+        ticket.set(self.worker.front.config.idle_timeout);
         std::future::poll_fn(|cx| match client.poll_flush(cx) {
             Poll::Pending if ticket.has_expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             polled => polled,

@@ -15,7 +15,9 @@ use crate::fleet::state::Instance;
 use crate::metrics::ReplicaMetrics;
 use crate::sampled::Sampled;
 
-/// What holds for every replica.
+static SERIALS: AtomicU64 = AtomicU64::new(0);
+
+/// What holds for every replica of a pool.
 #[derive(Clone, Debug)]
 pub struct UpstreamLimits {
     /// Requests, and so connections, to one replica at a time.
@@ -57,6 +59,8 @@ impl Alarm {
 pub struct Upstream {
     /// Which life of which replica.
     pub instance: Instance,
+    /// Tells it from all others of the process: incarnations count in each fleet from the beginning.
+    pub serial: u64,
     /// Where it listens.
     pub address: SocketAddr,
     /// Its name, ready to be a header.
@@ -95,6 +99,7 @@ impl Upstream {
         let metrics_before = metrics.answers().0;
         Self {
             instance,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             address,
             header,
             metrics,

@@ -4,7 +4,7 @@
 //! and its answer stay on one thread, and nobody waits for a lock or wakes a neighbour.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,9 +21,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::buffer::Buffer;
 use super::error::ProxyError;
-use super::exchange::Patience;
 use super::front::Front;
 use super::http2::{self, grpc::Sender};
+use super::pools::{Present, Reader};
 use super::proxy_protocol;
 use super::serve::Session;
 use super::stream::{Rewound, Stream};
@@ -47,16 +47,15 @@ pub struct Worker {
     pub index: usize,
     /// Its clock.
     pub watch: Rc<Watch>,
-    /// How long requests' stages may take.
-    pub patience: Patience,
     /// Whether connections end after their present request.
     pub draining: Cell<bool>,
-    /// Connections to replicas that carry gRPC, by incarnation.
+    /// Connections to replicas that carry gRPC, by their serial numbers.
     pub calls: RefCell<HashMap<u64, Sender>>,
     phase: watch::Receiver<Phase>,
     connections: Cell<usize>,
     ended: Notify,
     random: RefCell<SmallRng>,
+    pools: RefCell<Reader>,
 }
 
 /// What a thread does.
@@ -97,6 +96,11 @@ impl Worker {
         text
     }
 
+    /// The pools at this moment.
+    pub fn pools(&self) -> Rc<Present> {
+        self.pools.borrow_mut().present()
+    }
+
     /// Resolves when connections are to end after what they have in hand.
     pub async fn drain_begun(&self) {
         // Also when nobody is left to say so.
@@ -132,7 +136,7 @@ pub fn run(front: Arc<Front>, index: usize, listeners: Listeners, orders: Orders
             None => None,
         };
         let worker = Rc::new(Worker {
-            patience: front.patience(),
+            pools: RefCell::new(Reader::new(front.pools.clone())),
             front,
             index,
             watch: Watch::new(),
@@ -167,19 +171,24 @@ async fn prune(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(PRUNING);
     loop {
         ticks.tick().await;
-        let proxy = &worker.front.proxy;
-        let snapshot = proxy.fleet.look();
         if worker.index == 0 {
-            proxy.calm.tick(&snapshot);
+            worker.front.calm.clients.tick();
+        }
+        let pools = worker.pools();
+        let mut there = HashSet::new();
+        for pool in pools.all() {
+            let snapshot = pool.fleet.look();
+            if worker.index == 0 {
+                pool.tick(&snapshot);
+            }
+            for upstream in snapshot.upstreams() {
+                there.insert(upstream.serial);
+                let timeout = pool.config.forward.replica_idle_timeout;
+                upstream.pool(worker.index).prune(worker.watch.now_ms(), timeout);
+            }
         }
         // A replica that is none any more would keep its connection for as long as it lives.
-        worker.calls.borrow_mut().retain(|incarnation, _| {
-            snapshot.upstreams().any(|upstream| upstream.instance.incarnation == *incarnation)
-        });
-        let timeout = proxy.config.replica_idle_timeout;
-        for upstream in snapshot.upstreams() {
-            upstream.pool(worker.index).prune(worker.watch.now_ms(), timeout);
-        }
+        worker.calls.borrow_mut().retain(|serial, _| there.contains(serial));
     }
 }
 
@@ -264,7 +273,7 @@ fn begin(
     acceptor: &Option<TlsAcceptor>,
     place: OwnedSemaphorePermit,
 ) {
-    let gauge = worker.front.proxy.metrics.connection();
+    let gauge = worker.front.metrics.connection();
     worker.connections.set(worker.connections.get() + 1);
     let (worker, acceptor) = (worker.clone(), acceptor.clone());
     tokio::task::spawn_local(async move {
@@ -281,24 +290,24 @@ async fn converse(
     mut peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
 ) {
-    if let Err(error) = socket::prepare(&stream, worker.patience.idle) {
+    if let Err(error) = socket::prepare(&stream, worker.front.config.idle_timeout) {
         tracing::debug!(%error, %peer, "a client was gone before its first request");
         return;
     }
-    let proxy = &worker.front.proxy;
-    if proxy.config.calm.accept_proxy_protocol && proxy.config.trusts(peer.ip()) {
-        let within = proxy.config.header_timeout;
+    let front = &worker.front;
+    if front.config.calm.accept_proxy_protocol && front.config.trusts(peer.ip()) {
+        let within = front.config.header_timeout;
         // Boxed: it holds a whole header, and is over soon.
         let header = tokio::time::timeout(within, proxy_protocol::read(&mut stream));
         match Box::pin(header).await {
             Ok(Ok(source)) => peer = source.unwrap_or(peer),
             failed => {
-                proxy.metrics.limit_hit("proxy_protocol");
+                front.metrics.limit_hit("proxy_protocol");
                 return tracing::debug!(?failed, %peer, "a proxy did not say whose connection it is");
             }
         }
     }
-    let Some(_guest) = worker.front.proxy.calm.clients.enter(peer.ip()) else {
+    let Some(_guest) = worker.front.calm.clients.enter(peer.ip()) else {
         let error = ProxyError::TooManyConnections;
         if acceptor.is_some() {
             worker.front.refused(&error.into(), peer.ip());
@@ -310,7 +319,7 @@ async fn converse(
     let Some(acceptor) = acceptor else {
         return Session::new(worker.clone(), Stream::Plain(stream), Buffer::default(), peer).run().await;
     };
-    let within = worker.front.proxy.config.header_timeout;
+    let within = worker.front.config.header_timeout;
     // Boxed: a handshake is large, and over soon.
     let shaken = Box::pin(tokio::time::timeout(within, acceptor.accept(stream))).await;
     let stream = match shaken {

@@ -229,7 +229,12 @@ impl Core {
             RespawnName::Same => was.clone(),
             RespawnName::New => {
                 let taken = |name: &str| self.members.values().any(|m| m.instance.name == name);
-                names::random(&mut self.rng, self.settings.unix_ms + now.as_millis() as u64, taken)
+                names::random(
+                    &self.settings.prefix,
+                    &mut self.rng,
+                    self.settings.unix_ms + now.as_millis() as u64,
+                    taken,
+                )
             }
         };
         let instance = self.incarnate(id, name.clone());

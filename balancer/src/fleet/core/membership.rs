@@ -5,7 +5,7 @@
 //! answered when all are live (or have died at least once: healing has them then), at the latest after the start
 //! timeout, so that a client that adds and then counts requests finds them spread over everyone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,14 @@ pub(crate) fn ring_member(id: ReplicaId) -> RingMember {
     RingMember { id, weight: Weight::ONE, label: id.number().to_string().into() }
 }
 
+/// The same of one that may be listed by its name: then that is its label, because its address is who it is.
+fn listed_member(listed: &BTreeMap<String, Weight>, id: ReplicaId, name: &str) -> RingMember {
+    match listed.get(name) {
+        Some(&weight) => RingMember { id, weight, label: name.into() },
+        None => ring_member(id),
+    }
+}
+
 impl Core {
     /// Takes up the remembered members: those among `found` that run are adopted, the others are spawned, and
     /// what belongs to nobody is removed. Members without a usable memory of their slots are placed anew.
@@ -46,7 +54,7 @@ impl Core {
         found: Vec<Found>,
         now: Duration,
     ) -> Result<Vec<Command>, PlacementError> {
-        let (table, misfit) = place(&self.table, remembered)?;
+        let (table, misfit) = place(&self.table, &self.settings.listed, remembered)?;
         self.table = Arc::new(table);
         if let Some(misfit) = misfit {
             let why = format!(
@@ -118,7 +126,9 @@ impl Core {
         let members = addition.members.clone();
         let mut table = Table::clone(&self.table);
         for &id in &members {
-            table = table.with(ring_member(id)).expect("room was checked when the addition was accepted");
+            let name = &self.members[&id].instance.name;
+            let member = listed_member(&self.settings.listed, id, name);
+            table = table.with(member).expect("room was checked when the addition was accepted");
         }
         self.table = Arc::new(table);
         for id in members {
@@ -176,12 +186,14 @@ impl Core {
 /// was wrong with the slots, if there were any.
 fn place(
     empty: &Table,
+    listed: &BTreeMap<String, Weight>,
     remembered: &[Remembered],
 ) -> Result<(Table, Option<PlacementError>), PlacementError> {
     let placement = empty.placement();
-    let with_claims: Vec<_> = remembered.iter().map(|r| (ring_member(r.id), r.claims.clone())).collect();
+    let member = |r: &Remembered| listed_member(listed, r.id, &r.name);
+    let with_claims: Vec<_> = remembered.iter().map(|r| (member(r), r.claims.clone())).collect();
     placement.restore(&with_claims).map(|table| (table, None)).or_else(|misfit| {
-        let members: Vec<_> = remembered.iter().map(|r| ring_member(r.id)).collect();
+        let members: Vec<_> = remembered.iter().map(member).collect();
         let remembered = remembered.iter().any(|r| !r.claims.is_empty());
         Ok((placement.build(&members)?, remembered.then_some(misfit)))
     })

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use slipring_hashing::{Placement, ReplicaId, Table};
+use slipring_hashing::{Placement, ReplicaId, Table, Weight};
 
 use super::backoff::BackoffPolicy;
 use super::events::News;
@@ -57,6 +57,10 @@ pub struct Settings {
     pub backoff: BackoffPolicy,
     /// The most replicas there may be.
     pub max_replicas: usize,
+    /// What names that are drawn begin with.
+    pub prefix: String,
+    /// Members that are listed by name, with their shares; all others are alike.
+    pub listed: BTreeMap<String, Weight>,
     /// Seeds the drawing of names and victims.
     pub seed: u64,
     /// The wall clock at time zero, in milliseconds since 1970; names show it.
@@ -236,7 +240,8 @@ impl Core {
         }
         let taken: Vec<_> = self.members.values().map(|member| member.instance.name.clone()).collect();
         let room = self.capacity().saturating_sub(self.members.len());
-        change.names_to_add(&taken, room, &mut self.rng, self.settings.unix_ms + now.as_millis() as u64)
+        let unix_ms = self.settings.unix_ms + now.as_millis() as u64;
+        change.names_to_add(&taken, room, &self.settings.prefix, &mut self.rng, unix_ms)
     }
 
     /// The members that a `/rm` would remove, or why it is refused. Changes nothing but the dice.

@@ -4,9 +4,10 @@
 //! balancer that comes back finds its own and touches nobody else's; addresses are always the engine's answer
 //! about a container with our labels, never remembered ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -82,6 +83,16 @@ async fn own_container(docker: &Docker) -> Option<ContainerInspectResponse> {
     None
 }
 
+/// The labels of the fleets of one balancer, which may share a network: whoever of them leaves it last removes it.
+#[derive(Clone, Debug, Default)]
+pub struct Family(Arc<std::sync::Mutex<BTreeSet<String>>>);
+
+impl Family {
+    fn labels(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct DockerRuntime {
@@ -89,6 +100,7 @@ pub struct DockerRuntime {
     config: DockerConfig,
     /// The label of everything that is ours.
     fleet: String,
+    family: Family,
     image: String,
     /// Image and network are made by one at a time; the others find them there.
     making: Mutex<()>,
@@ -103,7 +115,16 @@ impl DockerRuntime {
         let docker = connect(&config.socket).await?;
         tokio::spawn(report_ends(docker.clone(), fleet.clone(), exits));
         let image = config.image.clone().unwrap_or_else(own_image);
-        Ok(Self { docker, config, fleet, image, making: Mutex::new(()) })
+        let family = Family::default();
+        family.labels().insert(fleet.clone());
+        Ok(Self { docker, config, fleet, family, image, making: Mutex::new(()) })
+    }
+
+    /// The same, as one of several.
+    #[must_use]
+    pub fn among(self, family: &Family) -> Self {
+        family.labels().insert(self.fleet.clone());
+        Self { family: family.clone(), ..self }
     }
 
     /// Whether an engine answers at the configured socket.
@@ -407,7 +428,8 @@ impl Runtime for DockerRuntime {
         let Ok(found) = self.docker.inspect_network(network, None::<InspectNetworkOptions>).await else {
             return;
         };
-        let ours = found.labels.is_some_and(|labels| labels.get(FLEET) == Some(&self.fleet));
+        let made_by = found.labels.and_then(|mut labels| labels.remove(FLEET));
+        let ours = made_by.is_some_and(|label| self.family.labels().contains(&label));
         if ours && let Err(error) = self.docker.remove_network(network).await {
             tracing::info!(%error, network, "the network stays: others use it");
         }

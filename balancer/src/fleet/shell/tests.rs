@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
-use crate::config::Sources;
+use crate::config::{Config, Sources};
 use crate::fleet::runtime::Found;
 use crate::fleet::state::{Handle, Running};
 use crate::proxy::upstream::Alarm;
@@ -81,8 +81,10 @@ async fn fleet(trouble: Trouble, until: &str) -> Fleet {
     let runtime = Bad { trouble, stops: AtomicU32::new(0), listed: AtomicBool::new(false) };
     let (_exits, ends) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new().unwrap());
-    let past = Past::recall(&config).unwrap();
-    let (fleet, _) = begin(&config, past, runtime, ends, metrics, Alarm::default()).await.unwrap();
+    let past = Past::recall(&config.main).unwrap();
+    let (events, alarm) = (Events::starting_at(0), Alarm::default());
+    let around = Surroundings { metrics, events, alarm, workers: 1 };
+    let (fleet, _) = begin(&config.main, past, runtime, ends, around).await.unwrap();
     let (_, mut live) = fleet.events().subscribe(0);
     while !told(&fleet).contains(&until) {
         live.recv().await.unwrap();

@@ -25,7 +25,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::pipe::BrokenOff;
 use super::{AnswerBody, Local, as_head, cookies, fields};
 use crate::proxy::error::{PANIC, REPLICA};
-use crate::proxy::forward::Candidate;
+use crate::proxy::forward::{Candidate, Pool};
 use crate::proxy::key;
 use crate::proxy::upstream::{Flight, Upstream};
 use crate::proxy::wire::Framing;
@@ -104,19 +104,20 @@ pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
 /// Forwards one call and its answer.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
+    pool: &Pool,
     request: Request<Incoming>,
     client: &ClientName,
     tls: bool,
 ) -> Response<AnswerBody> {
     let began = Instant::now();
     let ends = deadline(request.headers()).map(|within| tokio::time::Instant::now() + within);
-    let call = carry(worker, request, client, tls, began);
+    let call = carry(worker, pool, request, client, tls, began);
     let answered = match ends {
         None => Ok(call.await),
         Some(ends) => tokio::time::timeout_at(ends, call).await,
     };
     let refused = |http, code, words: &str| {
-        worker.front.proxy.metrics.refused(http);
+        worker.front.metrics.refused(http);
         failure(code, words)
     };
     match answered {
@@ -138,44 +139,44 @@ pub(super) async fn forward(
 
 /// The answer to a call for which there is no route.
 pub(super) fn unrouted(worker: &Worker, path: &str) -> Response<AnswerBody> {
-    worker.front.proxy.metrics.refused(StatusCode::NOT_FOUND);
+    worker.front.metrics.refused(StatusCode::NOT_FOUND);
     failure(Code::Unimplemented, &format!("no route has {path}"))
 }
 
 async fn carry(
     worker: &Rc<Worker>,
+    pool: &Pool,
     request: Request<Incoming>,
     client: &ClientName,
     tls: bool,
     began: Instant,
 ) -> Result<(Response<Incoming>, Flight), (Code, String)> {
-    let proxy = &worker.front.proxy;
     let (mut head, body) = request.into_parts();
     let key = {
         let cookies = cookies(&head.headers);
         let fields = fields(&head.headers, cookies.as_deref());
         let seen =
             as_head(&head, &fields, Framing::Chunked).map_err(|error| (Code::Internal, error.to_string()))?;
-        key::of(&proxy.config.key, &seen, client)
+        key::of(&pool.config.forward.key, &seen, client)
     };
     prepare(&mut head, client, tls, worker);
     let mut request = Request::from_parts(head, body);
     let mut tried = Vec::new();
     let mut last = "no replica is live".to_owned();
-    proxy.calm.budget.came(worker.index);
-    while let Some(Candidate { flight, panic }) = proxy.candidate(key.key(), &tried).await {
+    pool.budget.came(worker.index);
+    while let Some(Candidate { flight, panic }) = pool.candidate(key.key(), &tried).await {
         let upstream = flight.0.clone();
         tried.push(upstream.instance.incarnation);
-        let mut sender = match sender(worker, &upstream).await {
+        let mut sender = match sender(worker, pool, &upstream).await {
             Ok(sender) => sender,
             Err(Some(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                proxy.fleet.report_refused(&upstream.instance);
+                pool.fleet.report_refused(&upstream.instance);
                 last = "connection refused".to_owned();
                 continue;
             }
             Err(error) => {
                 last = error.map_or_else(|| "no connection in time".to_owned(), |error| error.to_string());
-                if tried.len() >= proxy.config.max_attempts {
+                if tried.len() >= pool.config.forward.max_attempts {
                     break;
                 }
                 continue;
@@ -196,7 +197,7 @@ async fn carry(
             }
             Err(mut failed) => {
                 if sender.is_closed() {
-                    worker.calls.borrow_mut().remove(&upstream.instance.incarnation);
+                    worker.calls.borrow_mut().remove(&upstream.serial);
                 }
                 match failed.take_message() {
                     Some(same) => request = same, // it was never sent
@@ -206,7 +207,7 @@ async fn carry(
                         return Err((meaning(&error), error.to_string()));
                     }
                 }
-                proxy.metrics.retries.inc();
+                pool.metrics.retries.inc();
             }
         }
     }
@@ -254,12 +255,16 @@ fn prepare(head: &mut http::request::Parts, client: &ClientName, tls: bool, work
     head.uri = http::Uri::from_parts(parts).unwrap_or_default();
 }
 
-async fn sender(worker: &Rc<Worker>, upstream: &Upstream) -> Result<Sender, Option<std::io::Error>> {
-    let incarnation = upstream.instance.incarnation;
-    if let Some(sender) = worker.calls.borrow().get(&incarnation).filter(|sender| !sender.is_closed()) {
+async fn sender(
+    worker: &Rc<Worker>,
+    pool: &Pool,
+    upstream: &Upstream,
+) -> Result<Sender, Option<std::io::Error>> {
+    let serial = upstream.serial;
+    if let Some(sender) = worker.calls.borrow().get(&serial).filter(|sender| !sender.is_closed()) {
         return Ok(sender.clone());
     }
-    let within = worker.front.proxy.config.connect_timeout;
+    let within = pool.config.forward.connect_timeout;
     let connecting = async {
         let stream = TcpStream::connect(upstream.address).await?;
         stream.set_nodelay(true)?;
@@ -278,7 +283,7 @@ async fn sender(worker: &Rc<Worker>, upstream: &Upstream) -> Result<Sender, Opti
     });
     let mut calls = worker.calls.borrow_mut();
     calls.retain(|_, sender| !sender.is_closed());
-    calls.insert(incarnation, sender.clone());
+    calls.insert(serial, sender.clone());
     Ok(sender)
 }
 

@@ -14,10 +14,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -34,8 +35,9 @@ use tower::ServiceExt;
 use super::access_log::{Noted, Tally};
 use super::error::{ProxyError, REPLICA, Refusal};
 use super::exchange::Terms;
-use super::forward::{Asked, Uncarried};
+use super::forward::{Asked, Pool, Uncarried};
 use super::key;
+use super::pools::Way;
 use super::wire::emit::{self, Arrival, ClientName};
 use super::wire::fields::said;
 use super::wire::request::{Request as Head, RequestError, Target, is_idempotent};
@@ -84,7 +86,7 @@ pub async fn serve<S>(worker: Rc<Worker>, stream: S, address: SocketAddr, tls: b
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = &worker.front.proxy.config;
+    let limits = &worker.front.config;
     let mut http = http2::Builder::new(Local);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
@@ -143,16 +145,20 @@ where
 
 impl Peer {
     async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
-        let proxy = &self.worker.front.proxy;
-        let most = proxy.config.calm.max_requests_per_connection;
+        let front = &self.worker.front;
+        let most = front.config.calm.max_requests_per_connection;
         self.requests.set(self.requests.get() + 1);
         if most > 0 && self.requests.get() == most {
-            proxy.metrics.limit_hit("requests_per_connection");
+            front.metrics.limit_hit("requests_per_connection");
             self.enough.notify_one();
         }
         let noted = self.note(&request);
-        if noted.is_none() || !self.is_carried(&request) {
-            let response = self.clone().answer(request, None).await;
+        let pools = self.worker.pools();
+        let way = pools.way(|| host(&request), request.uri().path());
+        // One that is carried like a request of HTTP/1 has its line written when it has ended.
+        let is_carried = matches!(way, Way::To(_)) && !grpc::is_grpc(request.headers());
+        if noted.is_none() || !is_carried {
+            let response = self.clone().answer(request, way, None).await;
             if let Some(noted) = &noted {
                 let tally = Tally::default();
                 tally.status.set(response.status().as_u16());
@@ -162,19 +168,11 @@ impl Peer {
             }
             return response;
         }
-        self.answer(request, noted).await
-    }
-
-    /// Whether it is carried like a request of HTTP/1, and its line written when it has ended.
-    fn is_carried(&self, request: &Request<Incoming>) -> bool {
-        let path = request.uri().path();
-        !matches!(path, "/rep" | "/add" | "/rm")
-            && self.worker.front.proxy.routes(path)
-            && !grpc::is_grpc(request.headers())
+        self.answer(request, way, noted).await
     }
 
     fn note(&self, request: &Request<Incoming>) -> Option<Box<Noted>> {
-        let mut noted = self.worker.front.proxy.calm.note("HTTP/2.0")?;
+        let mut noted = self.worker.front.calm.note("HTTP/2.0")?;
         let field =
             |name: &str| request.headers().get(name).map_or(Vec::new(), |value| value.as_bytes().to_vec());
         request.method().as_str().clone_into(&mut noted.method);
@@ -186,7 +184,7 @@ impl Peer {
     }
 
     fn log(&self, noted: &Noted, tally: &Tally) {
-        if let Some(log) = &self.worker.front.proxy.calm.log {
+        if let Some(log) = &self.worker.front.calm.log {
             log.write(noted, self.address.ip(), tally);
         }
     }
@@ -194,43 +192,43 @@ impl Peer {
     async fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
+        way: Way<'_>,
         noted: Option<Box<Noted>>,
     ) -> Response<AnswerBody> {
-        let path = request.uri().path();
-        let calm = &self.worker.front.proxy.calm;
-        if let Err(wait) = calm.clients.request(self.address.ip()) {
+        let front = &self.worker.front;
+        if let Err(wait) = front.calm.clients.request(self.address.ip()) {
             return self.refuse(ProxyError::TooOften(wait).into());
         }
-        if request.headers().len() > self.worker.front.proxy.config.calm.max_header_fields {
+        if request.headers().len() > front.config.calm.max_header_fields {
             return self.refuse(ProxyError::from(RequestError::Fields).into());
         }
-        if matches!(path, "/rep" | "/add" | "/rm") {
-            return self.administer(request).await;
-        }
         let is_grpc = grpc::is_grpc(request.headers());
-        if !self.worker.front.proxy.routes(path) {
-            if is_grpc {
-                return grpc::unrouted(&self.worker, path);
+        let pool = match way {
+            Way::Administer => return self.administer(request).await,
+            Way::Nowhere if is_grpc => return grpc::unrouted(&self.worker, request.uri().path()),
+            Way::Nowhere => {
+                return self.refuse(ProxyError::NoRoute(request.uri().path().to_owned()).into());
             }
-            return self.refuse(ProxyError::NoRoute(path.to_owned()).into());
-        }
+            Way::To(pool) => pool,
+        };
         if is_grpc {
-            return grpc::forward(&self.worker, request, &self.name, self.tls).await;
+            return grpc::forward(&self.worker, pool, request, &self.name, self.tls).await;
         }
         let (done, answered) = oneshot::channel();
-        tokio::task::spawn_local(self.clone().carry_and_log(request, done, noted));
+        tokio::task::spawn_local(self.clone().carry_and_log(pool.clone(), request, done, noted));
         // Whoever carries it answers, unless the client has gone away.
         answered.await.unwrap_or_else(|_| self.refuse(ProxyError::Died.into()))
     }
 
     async fn carry_and_log(
         self: Rc<Self>,
+        pool: Arc<Pool>,
         request: Request<Incoming>,
         done: oneshot::Sender<Response<AnswerBody>>,
         mut noted: Option<Box<Noted>>,
     ) {
         let tally = Tally::default();
-        self.carry(request, done, &tally, noted.as_deref_mut()).await;
+        self.carry(&pool, request, done, &tally, noted.as_deref_mut()).await;
         if let Some(noted) = noted {
             self.log(&noted, &tally);
         }
@@ -238,6 +236,7 @@ impl Peer {
 
     async fn carry(
         &self,
+        pool: &Pool,
         request: Request<Incoming>,
         done: oneshot::Sender<Response<AnswerBody>>,
         tally: &Tally,
@@ -246,9 +245,9 @@ impl Peer {
         let began = std::time::Instant::now();
         let (head, body) = request.into_parts();
         let framing = framing(&head.headers, &body);
-        let proxy = &self.worker.front.proxy;
-        let mut client = Http2::new(body, proxy.config.max_body_bytes, done);
-        if matches!(framing, Framing::Length(length) if length > proxy.config.max_body_bytes) {
+        let most = pool.config.forward.max_body_bytes;
+        let mut client = Http2::new(body, most, done);
+        if matches!(framing, Framing::Length(length) if length > most) {
             return client.refuse(self.refuse(ProxyError::TooLarge.into()));
         }
         let cookies = cookies(&head.headers);
@@ -258,16 +257,17 @@ impl Peer {
                 Ok(head) => head,
                 Err(error) => return client.refuse(self.refuse(error.into())),
             };
-            (key::of(&proxy.config.key, &head, &self.name), head)
+            (key::of(&pool.config.forward.key, &head, &self.name), head)
         });
         let (key, head) = key;
         let request_id = self.worker.request_id();
+        let logged = noted.is_some();
         if let Some(noted) = noted.filter(|noted| noted.request_id.is_empty()) {
             noted.request_id = request_id.to_vec();
         }
         let arrival = Arrival {
             client: &self.name,
-            trusted: proxy.config.trusts(self.address.ip()),
+            trusted: self.worker.front.config.trusts(self.address.ip()),
             tls: self.tls,
             request_id: &request_id,
         };
@@ -281,7 +281,7 @@ impl Peer {
         let terms = Terms {
             head: &text,
             ticket: &ticket,
-            patience: self.worker.patience,
+            patience: pool.patience,
             framing,
             to_head: head.method == "HEAD",
             may_upgrade: false,
@@ -293,10 +293,11 @@ impl Peer {
             terms,
             worker: self.worker.index,
             tally,
+            logged,
         };
-        match proxy.forward(asked, &mut client).await {
+        match pool.forward(asked, &mut client).await {
             // The replica's place is held until the client has got everything.
-            Ok(carried) => client.delivered(&ticket, self.worker.patience.idle, carried.flight).await,
+            Ok(carried) => client.delivered(&ticket, pool.patience.idle, carried.flight).await,
             Err(Uncarried::Refused(refusal)) => {
                 tally.status.set(refusal.error.status().as_u16());
                 client.refuse(self.refuse(refusal));
@@ -318,6 +319,14 @@ impl Peer {
     fn refuse(&self, refusal: Refusal) -> Response<AnswerBody> {
         self.worker.front.refused(&refusal, self.address.ip());
         refusal.response().map(whole)
+    }
+}
+
+/// The host that a request is for, as [`Head::host`] has it.
+fn host(request: &Request<Incoming>) -> &[u8] {
+    match request.uri().authority() {
+        Some(authority) => authority.host().as_bytes(),
+        None => request.headers().get(HOST).map_or(b"", HeaderValue::as_bytes),
     }
 }
 

@@ -37,6 +37,8 @@ fn settings() -> Settings {
         respawn_name: RespawnName::Same,
         backoff: BackoffPolicy { min: ms(100), max: ms(1000), reset: ms(10_000) },
         max_replicas: 20,
+        prefix: "Server".into(),
+        listed: Default::default(),
         seed: 1,
         unix_ms: 1_700_000_000_000,
     }
