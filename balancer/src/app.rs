@@ -102,7 +102,8 @@ impl Balancer {
         };
         let begun = begin_all(&config, &around).await?;
         let runtime = begun[0].runtime;
-        let own_addresses: HashSet<_> = begun.iter().flat_map(|begun| begun.own_addresses.clone()).collect();
+        let gateways = begun.iter().filter(|_| config.admin.trust_gateway);
+        let own_addresses: HashSet<_> = gateways.flat_map(|begun| begun.own_addresses.clone()).collect();
         let mut limited = config.proxy.clone();
         limited.max_connections = affordable(limited.max_connections);
         for (of, most) in [

@@ -55,17 +55,27 @@ async fn an_outage_is_not_multiplied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_fails_is_left_out_and_returns() {
-    let balancer = setup().set("proxy.eject_time", "1500ms").set("proxy.retry_budget", "0").start().await;
+    let balancer = setup().set("proxy.eject_time", "3s").set("proxy.retry_budget", "0").start().await;
     let owner = balancer.owner("7").await;
     assert_eq!(balancer.main.get("/x?key=7").await.replica(), owner);
     // Nothing that is not idempotent is sent again: all of these fail at the owner.
-    for _ in 0..6 {
+    for _ in 0..5 {
         let answer = balancer.main.call(hyper::Method::POST, "/die?key=7", "").await;
         assert_eq!((answer.status.as_u16(), answer.replica()), (502, owner.as_str()));
     }
     let label = format!("replica=\"{owner}\"");
-    assert_eq!(balancer.metric("slipring_ejected", &label).await, 1.0);
+    until_metric(&balancer, "slipring_ejected", &label, 1.0).await;
     assert_eq!(balancer.metric("slipring_ejections_total", &label).await, 1.0);
+    let route = balancer.admin.get("/route?key=7").await.json();
+    assert_eq!(
+        (&route["preference"][0]["ejected"], &route["preference"][0]["chosen"]),
+        (&true.into(), &false.into())
+    );
+    assert!(route["why"].as_str().is_some_and(|why| why.contains("left out")), "{route}");
+    let seen = balancer.admin.get("/replicas").await.json();
+    let ejected =
+        seen["replicas"].as_array().expect("a list").iter().find(|replica| replica["ejected"] == true);
+    assert_eq!(ejected.map(|replica| &replica["name"]), Some(&owner.clone().into()), "{seen}");
     let other = balancer.main.get("/x?key=7").await;
     assert_ne!(other.replica(), owner, "its keys go to the next");
     assert_eq!(other.header("x-slipring-panic"), None);

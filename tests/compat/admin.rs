@@ -257,7 +257,7 @@ async fn a_route_to_a_suspect_replica_does_not_call_it_live() {
     let route = until("it is suspect", balancer.admin, "/route?key=1", suspect).await;
     assert_eq!((&route["replica"], &route["preference"][0]["chosen"]), (&json!("Server-1"), &json!(true)));
     let why = route["why"].as_str().expect("a reason");
-    assert!(why.contains("no replica is live") && why.contains("suspect"), "{why}");
+    assert!(why.contains("no replica is well") && why.contains("suspect"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

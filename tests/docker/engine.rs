@@ -481,6 +481,14 @@ async fn a_balancer_whose_container_is_replaced_finds_its_replicas() {
     assert_eq!(main.get("/rep").await.json()["message"]["replicas"], json!(names));
     assert_eq!(handles(admin.get("/replicas").await.json()), before, "the very same containers");
 
+    let gone = RemoveContainerOptionsBuilder::new().force(true).build();
+    docker.remove_container(&container, Some(gone)).await.expect("it is killed and removed");
+    let wary = "admin.trust_gateway=false".to_owned();
+    let (container, _, [main, _]) = balancer_in_container(&docker, &fleet, &[wary]).await;
+    assert_eq!(main.get("/rep").await.status, 403, "the gateway may be anybody");
+    let token = [("authorization", "Bearer 0123456789abcdef")];
+    assert_eq!(main.with_headers(Method::GET, "/rep", &token, "").await.status, 200);
+
     docker.stop_container(&container, None).await.expect("it is stopped");
     for replica in before {
         let left = docker.inspect_container(&replica, None::<InspectContainerOptions>).await;

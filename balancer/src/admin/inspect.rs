@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use super::refusal::Refusal;
 use super::{Admin, MOST_CALLS, MOST_WATCHERS};
 use crate::fleet::events::{Events, FleetEvent};
-use crate::fleet::state::State as ReplicaState;
+use crate::fleet::state::{ReplicaView, State as ReplicaState};
 use crate::metrics::Administration;
 use crate::proxy::forward::Pool;
 use crate::proxy::key::KeySource;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Entry, Snapshot};
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let now = Administration {
@@ -86,7 +86,19 @@ pub(super) async fn pools(State(admin): State<Admin>) -> Json<Value> {
 }
 
 pub(super) async fn replicas(State(admin): State<Admin>, uri: Uri) -> Result<Json<Value>, Refusal> {
-    Ok(Json(json!({ "replicas": admin.pool(&uri)?.fleet.snapshot().views })))
+    let snapshot = admin.pool(&uri)?.fleet.snapshot();
+    let is_ejected = |view: &ReplicaView| {
+        let upstream = snapshot.entry(view.id).and_then(|entry| entry.upstream.as_ref());
+        upstream.is_some_and(|upstream| {
+            upstream.instance.incarnation == view.incarnation && upstream.health.is_ejected()
+        })
+    };
+    let seen = |view: &ReplicaView| {
+        let mut seen = json!(view);
+        seen["ejected"] = is_ejected(view).into();
+        seen
+    };
+    Ok(Json(json!({ "replicas": snapshot.views.iter().map(seen).collect::<Vec<_>>() })))
 }
 
 fn describe(placement: &Placement) -> Value {
@@ -163,17 +175,23 @@ pub(super) async fn route(
     let snapshot = pool.fleet.snapshot();
     let slot = snapshot.table.slot_of(key);
     let chosen = snapshot.candidates(slot).next().map(|upstream| upstream.instance.id);
+    let standing = |id| snapshot.entry(id).and_then(Standing::of);
     let preference: Vec<_> = snapshot
         .table
         .preference(slot)
         .map(|id| {
-            let state = snapshot.entry(id).map(|entry| entry.state.name());
-            json!({ "id": id.number(), "name": name(&snapshot, id), "state": state, "chosen": Some(id) == chosen })
+            let entry = snapshot.entry(id);
+            json!({
+                "id": id.number(),
+                "name": name(&snapshot, id),
+                "state": entry.map(|entry| entry.state.name()),
+                "ejected": standing(id) == Some(Standing::Ejected),
+                "chosen": Some(id) == chosen,
+            })
         })
         .collect();
-    let state = chosen.and_then(|id| snapshot.entry(id)).map(|entry| entry.state);
     let first = snapshot.table.owner(slot);
-    let why = why(first.is_some(), first == chosen, state);
+    let why = why(first.is_some(), first == chosen, first.and_then(standing), chosen.and_then(standing));
     let kind = if matches!(key, Key::Id(_)) { "id" } else { "bytes" };
     let body = json!({
         "key": text,
@@ -182,25 +200,54 @@ pub(super) async fn route(
         "replica": chosen.and_then(|id| name(&snapshot, id)),
         "preference": preference,
         "why": why,
+        "bounded_load": pool.config.forward.bounded_load.is_some(),
         "key_sources": sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     Ok(Json(body).into_response())
 }
 
-/// Why the chosen replica, which is in `chosen` state, answers.
-fn why(any: bool, first_is_chosen: bool, chosen: Option<ReplicaState>) -> &'static str {
-    match chosen {
+/// What speaks for or against a replica that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Well,
+    /// Live, and left out because requests failed.
+    Ejected,
+    Suspect,
+}
+
+impl Standing {
+    fn of(entry: &Entry) -> Option<Self> {
+        let upstream = entry.upstream.as_ref()?;
+        match entry.state {
+            ReplicaState::Live if upstream.health.is_ejected() => Some(Self::Ejected),
+            ReplicaState::Live => Some(Self::Well),
+            ReplicaState::Suspect => Some(Self::Suspect),
+            _ => None,
+        }
+    }
+}
+
+/// Why the chosen one of the slot's replicas answers, whose first stands as `first`.
+fn why(any: bool, first_is_chosen: bool, first: Option<Standing>, chosen: Option<Standing>) -> &'static str {
+    match (chosen, first) {
         _ if !any => "there are no replicas",
-        None => "no replica is live or suspect: clients get 503",
-        Some(ReplicaState::Live) if first_is_chosen => "the slot's first replica is live",
-        Some(ReplicaState::Live) => {
+        (None, _) => "no replica is live or suspect: clients get 503",
+        (Some(Standing::Well), _) if first_is_chosen => "the slot's first replica is live",
+        (Some(Standing::Well), Some(Standing::Ejected)) => {
+            "the slot's first replica is left out for a while, because requests to it failed: the first healthy one of \
+             its preference answers"
+        }
+        (Some(Standing::Well), _) => {
             "the slot's first replica is not live: the first live one of its preference answers"
         }
-        Some(_) if first_is_chosen => {
-            "no replica is live: the slot's first replica is suspect, which may only be slow, and is asked"
+        (Some(Standing::Suspect), _) if first_is_chosen => {
+            "no replica is well: the slot's first replica is suspect, which may only be slow, and is asked"
         }
-        Some(_) => {
-            "no replica is live: the first suspect one of the slot's preference, which may only be slow, is asked"
+        (Some(Standing::Suspect), _) => {
+            "no replica is well: the first suspect one of the slot's preference, which may only be slow, is asked"
+        }
+        (Some(Standing::Ejected), _) => {
+            "no replica is well: the first of the slot's preference that lives is asked, though requests to it failed"
         }
     }
 }
@@ -286,15 +333,18 @@ mod tests {
     }
 
     #[test]
-    fn why_says_the_state_of_the_chosen_one() {
-        let all = [ReplicaState::Live, ReplicaState::Suspect];
-        for (first, state) in all.into_iter().flat_map(|state| [(true, state), (false, state)]) {
-            let why = why(true, first, Some(state));
-            assert_eq!(why.contains("suspect"), state == ReplicaState::Suspect, "{why}");
-            assert_eq!(why.contains("no replica is live"), state == ReplicaState::Suspect, "{why}");
+    fn why_says_how_the_chosen_one_and_the_first_stand() {
+        let all = [Standing::Well, Standing::Ejected, Standing::Suspect];
+        for (is_first, chosen) in all.into_iter().flat_map(|chosen| [(true, chosen), (false, chosen)]) {
+            let first = if is_first { chosen } else { Standing::Ejected };
+            let why = why(true, is_first, Some(first), Some(chosen));
+            assert_eq!(why.contains("suspect"), chosen == Standing::Suspect, "{why}");
+            assert_eq!(why.contains("no replica is well"), chosen != Standing::Well, "{why}");
+            assert_eq!(why.contains("left out"), chosen == Standing::Well && !is_first, "{why}");
         }
-        assert!(why(true, false, None).contains("503"));
-        assert!(why(false, true, None).contains("no replicas"));
+        assert!(why(true, false, None, Some(Standing::Well)).contains("not live"));
+        assert!(why(true, false, None, None).contains("503"));
+        assert!(why(false, true, None, None).contains("no replicas"));
     }
 
     #[tokio::test]

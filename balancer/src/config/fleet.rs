@@ -53,7 +53,7 @@ pub struct FleetConfig {
     pub upstreams: Vec<Listed>,
     /// Time from the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
-    /// How long one heartbeat may take, and how soon a suspect is asked again; at most the interval.
+    /// How long one heartbeat may take; at most the interval.
     pub heartbeat_timeout: Duration,
     /// The path that is asked; `None`: that it accepts a connection is sign enough.
     pub heartbeat_path: Option<PathAndQuery>,

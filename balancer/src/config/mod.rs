@@ -65,6 +65,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// The bearer token that lets callers in from anywhere.
     pub token: Option<Secret>,
+    /// Whether the gateway of the balancer's own container counts as this machine.
+    pub trust_gateway: bool,
     /// Connections to the admin-only port at a time.
     pub max_connections: usize,
 }
@@ -214,6 +216,12 @@ impl Config {
                 "",
                 "With it, `Authorization: Bearer <token>` is let in from anywhere; without, only this machine is. At least 16 characters.",
                 |text| parse::token(text).map(|token| token.map(Secret)),
+            ),
+            trust_gateway: r.key(
+                "admin.trust_gateway",
+                "true",
+                "Whether, for a balancer in a container, the gateway of its network counts as this machine, which is where its host's calls come from; not where others' do too (rootless Docker, a published port that docker-proxy carries).",
+                parse::truth,
             ),
             max_connections: r.key(
                 "admin.max_connections",

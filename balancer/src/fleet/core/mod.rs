@@ -41,7 +41,8 @@ pub struct Settings {
     pub failures: u32,
     /// From the start of one heartbeat to the start of the next.
     pub heartbeat_interval: Duration,
-    /// What one heartbeat may take, and from one to the next of a replica that missed its last.
+    /// What one heartbeat may take; a replica that missed its last is asked again after this, or after nine tenths of
+    /// the interval if that is longer.
     pub heartbeat_timeout: Duration,
     /// From launch to the first good heartbeat.
     pub start_timeout: Duration,
