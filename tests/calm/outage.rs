@@ -59,12 +59,15 @@ async fn a_replica_that_fails_is_left_out_and_returns() {
     let owner = balancer.owner("7").await;
     assert_eq!(balancer.main.get("/x?key=7").await.replica(), owner);
     // Nothing that is not idempotent is sent again: all of these fail at the owner.
-    for _ in 0..5 {
+    // The first may meet a kept connection, whose end says nothing about its replica.
+    let mut failed = 0;
+    let label = format!("replica=\"{owner}\"");
+    while balancer.metric("slipring_ejected", &label).await == 0.0 {
+        failed += 1;
+        assert!(failed <= 6, "it is left out after five failures");
         let answer = balancer.main.call(hyper::Method::POST, "/die?key=7", "").await;
         assert_eq!((answer.status.as_u16(), answer.replica()), (502, owner.as_str()));
     }
-    let label = format!("replica=\"{owner}\"");
-    until_metric(&balancer, "slipring_ejected", &label, 1.0).await;
     assert_eq!(balancer.metric("slipring_ejections_total", &label).await, 1.0);
     let route = balancer.admin.get("/route?key=7").await.json();
     assert_eq!(
