@@ -208,8 +208,11 @@ async fn waiting_for_a_place_has_one_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_accepts_nothing_costs_the_connect_timeout() {
-    const CONNECT: Duration = Duration::from_secs(2);
-    let setup = setup().set("proxy.connect_timeout", "2s").set("fleet.failures", 1000);
+    const CONNECT: Duration = Duration::from_secs(4);
+    let setup = setup()
+        .set("proxy.half_closed_timeout", "1ms")
+        .set("proxy.connect_timeout", "4s")
+        .set("fleet.failures", 1000);
     let balancer = setup.start().await;
     let bare = Bare::only(&balancer).await;
     assert_eq!(bare.http.get("/full").await.text(), "full");
@@ -220,6 +223,13 @@ async fn a_replica_that_accepts_nothing_costs_the_connect_timeout() {
         }
     })
     .await;
+    // One that leaves meanwhile is not waited for.
+    let client = Wire::sending(balancer.main, get("/a")).await;
+    until_metric(&balancer, "slipring_requests_in_flight", "", 1.0).await;
+    let began = Instant::now();
+    drop(client);
+    until_metric(&balancer, "slipring_requests_in_flight", "", 0.0).await;
+    assert!(began.elapsed() < CONNECT / 2, "{:?}", began.elapsed());
     let began = Instant::now();
     let answer = balancer.main.get("/a").await;
     let took = began.elapsed();

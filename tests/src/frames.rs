@@ -98,6 +98,16 @@ fn integer(block: &mut Vec<u8>, mut value: usize) {
     block.push(u8::try_from(value).expect("it is small"));
 }
 
+/// The fields of a request without fault.
+pub fn good(path: &str) -> Vec<(&'static str, &str)> {
+    vec![(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "slipring.example")]
+}
+
+/// A request's head in one frame.
+pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(kind::HEADERS, flags | flag::END_HEADERS, stream, &hpack(fields))
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Frames {

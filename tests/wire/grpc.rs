@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Version};
 use slipring_tests::upstream::{Answering, Upstream, whole};
-use slipring_tests::{Balancer, Setup};
+use slipring_tests::{Balancer, Setup, wait_until};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
@@ -226,4 +226,125 @@ async fn calls_are_routed_by_a_cookie_too() {
             assert_eq!(again.messages, first.messages, "{cookie}");
         }
     }
+}
+
+/// A call is one of the requests that a replica may have, for as long as it lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_has_a_place_to_its_end() {
+    let upstream = Upstream::serve(serve).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.max_connections_per_replica", 1);
+    let balancer = setup.set("proxy.max_waiting_per_replica", 1).start().await;
+    let (pieces, sent) = channel();
+    let request = balancer.main.stream(Method::POST, "/test.Kinds/Both");
+    let request = request.header("content-type", "application/grpc").body(sent).expect("valid");
+    let mut streams = balancer.main.streams().await;
+    let held = streams.send_request(request).await.expect("its head").into_body();
+    let unary = async |timeout| {
+        call(&balancer, "/test.Kinds/Unary", body(&["x"], None), &[("grpc-timeout", timeout)]).await
+    };
+    assert_eq!(unary("300m").await.status.as_deref(), Some("4"), "it waits for a place");
+    let ((first, second), ()) = tokio::join!(async { tokio::join!(unary("20S"), unary("20S")) }, async {
+        // One of them waits, the other is one too many.
+        wait_until("both have come", LONG, async || {
+            let refused = balancer.metric("slipring_refusals_total", "503").await;
+            if refused == 1.0 { Ok(()) } else { Err(format!("{refused} refused")) }
+        })
+        .await;
+        drop(pieces);
+        let rest = timeout(LONG, held.collect()).await.expect("it ends").expect("whole");
+        assert_eq!(rest.trailers().expect("a status")["grpc-status"], "0");
+    });
+    let mut codes = [first.status, second.status];
+    codes.sort();
+    assert_eq!(
+        codes,
+        [Some("0".to_owned()), Some("8".to_owned())],
+        "RESOURCE_EXHAUSTED for the one too many"
+    );
+}
+
+/// Says which fields came, in its only message.
+async fn tells(request: Request<Incoming>) -> Response<Answering> {
+    let fields = request.headers().iter();
+    let text: String = fields.map(|(name, value)| format!("{name}: {value:?}\n")).collect();
+    if request.version() != Version::HTTP_2 {
+        return Response::new(whole(text));
+    }
+    Response::new(body(&[&text], Some(good())))
+}
+
+/// What a client may claim does not depend on the protocol in which it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_provenance_ends_here_as_it_does_for_other_requests() {
+    let upstream = Upstream::serve(tells).await;
+    let forged = [
+        ("forwarded", "for=6.6.6.6;proto=https"),
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-host", "forged.example"),
+        ("x-forwarded-proto", "https"),
+        ("x_forwarded_for", "6.6.6.6"),
+        ("x-slipring-replica", "forged"),
+        ("x-kept", "kept"),
+        ("x-request-id", "named"),
+        ("via", "1.1 earlier"),
+    ];
+    for trusted in ["127.0.0.0/8", "192.0.2.0/24"] {
+        let balancer =
+            Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.trusted", trusted).start().await;
+        let lines = |text: &str| -> std::collections::BTreeSet<String> {
+            let told =
+                |line: &&str| line.contains("forwarded") || line.contains("forged") || line.contains('x');
+            let own = |line: &&str| !line.starts_with("via") && !line.starts_with("te:");
+            text.lines().filter(told).filter(own).map(str::to_owned).collect()
+        };
+        let plain = balancer.main.with_headers(Method::GET, "/a", &forged, "").await;
+        let called = call(&balancer, "/test.Kinds/Tell", body(&[], None), &forged).await;
+        let text = String::from_utf8_lossy(&called.messages[5..]).into_owned();
+        assert_eq!(lines(&text), lines(plain.text()), "trusted: {trusted}");
+        assert_eq!(text.contains("6.6.6.6"), trusted.starts_with("127"), "{text}");
+        assert!(text.contains("x-kept") && text.contains("named"), "{text}");
+        assert!(text.contains("via: \"1.1 earlier\"\nvia: \"2 slipring\""), "{text}");
+    }
+}
+
+/// A call that names no deadline is waited for as patiently as any other request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_a_deadline_is_not_waited_for_for_ever() {
+    let upstream = Upstream::serve(serve).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.first_byte_timeout", "300ms");
+    let balancer = setup.set("proxy.idle_timeout", "600ms").start().await;
+    let silent = timeout(LONG, call(&balancer, "/test.Kinds/Never", body(&["x"], None), &[])).await;
+    assert_eq!(silent.expect("it ends").status.as_deref(), Some("4"));
+    let (_open, sent) = channel();
+    let stalled = timeout(LONG, call(&balancer, "/test.Kinds/Both", sent, &[])).await;
+    assert_eq!(stalled.expect("it ends").status.as_deref(), Some("4"));
+    wait_until("their places are free", LONG, async || {
+        let left = balancer.metric("slipring_requests_in_flight", "").await;
+        if left == 0.0 { Ok(()) } else { Err(format!("{left} in flight")) }
+    })
+    .await;
+
+    // One that moves may take as long as it likes, and so may one with a deadline of its own.
+    let (pieces, sent) = channel();
+    let request = balancer.main.stream(Method::POST, "/test.Kinds/Both");
+    let request = request.header("content-type", "application/grpc").body(sent).expect("valid");
+    let mut streams = balancer.main.streams().await;
+    let mut echo = streams.send_request(request).await.expect("its head").into_body();
+    let patient = call(&balancer, "/test.Kinds/Never", body(&["x"], None), &[("grpc-timeout", "1500m")]);
+    let began = Instant::now();
+    let moving = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(100)); // paced: it has to last longer than it may stand still
+        while began.elapsed() < Duration::from_millis(1500) {
+            ticks.tick().await;
+            pieces.send(message("ping")).await.expect("it is read");
+            let back = timeout(LONG, echo.frame()).await.expect("at once").expect("a frame").expect("whole");
+            assert_eq!(back.into_data().expect("data"), message("ping"));
+        }
+    };
+    let (patient, ()) = tokio::join!(patient, moving);
+    assert_eq!(patient.status.as_deref(), Some("4"));
+    assert!(began.elapsed() >= Duration::from_millis(1500));
+    drop(pieces);
+    let rest = timeout(LONG, echo.collect()).await.expect("it ends").expect("whole");
+    assert_eq!(rest.trailers().expect("a status")["grpc-status"], "0");
 }

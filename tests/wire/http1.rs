@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use slipring_tests::raw::{Message, Odd, Raw, Sent, replica};
+use slipring_tests::upstream::whole;
 use slipring_tests::{Balancer, Setup, wait_until};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -443,4 +445,51 @@ async fn what_is_too_large_is_said_to_be() {
             assert_eq!(client.rest().await, b"", "{what}");
         }
     }
+}
+
+/// RFC 9110 section 7.8: from HTTP/1.0 there is no upgrade; who asks for one all the same is answered without.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_10_is_not_upgraded() {
+    let address = replica(async |mut connection: Raw, _| {
+        let request = connection.message(Sent::Request).await.expect("a request");
+        connection
+            .say(match request.field("upgrade") {
+                None => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                Some(_) => {
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n"
+                }
+            })
+            .await;
+        connection.ended().await;
+    })
+    .await;
+    let balancer = balancer(address).await;
+    let answer = client(&balancer).await.ask(UPGRADE.replace("HTTP/1.1", "HTTP/1.0")).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+}
+
+/// What went through a prefix by its dots would be somewhere else for a replica that resolves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn dot_segments_are_below_no_prefix() {
+    let address = echo(&[]).await;
+    let narrow = Setup::fixed(SLIPRING, &[address]).set("proxy.paths", "/api/*").start().await;
+    for (path, status) in [
+        ("/api/x", 200),
+        ("/api/x.y/..z", 200),
+        ("/api/../x", 400),
+        ("/api/%2e%2E/x", 400),
+        ("/api/.%2e", 400),
+        ("/api/..;a/x", 400),
+        ("/api%2f../x", 400),
+    ] {
+        let answer = client(&narrow).await.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!(answer.status(), status, "{path}");
+        let request = narrow.main.stream(Method::GET, path).body(whole("")).expect("valid");
+        let answer = narrow.main.streams().await.send_request(request).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{path} over HTTP/2");
+    }
+    // Where every path leads to the replicas there is nothing to slip past: they get what was asked for.
+    let wide = balancer(address).await;
+    let answer = client(&wide).await.ask("GET /api/../%2e/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "GET /api/../%2e/x HTTP/1.1"));
 }

@@ -9,7 +9,8 @@ use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use slipring_tests::upstream::{Upstream, whole};
-use slipring_tests::{Http, Setup, Streams, wait_until};
+use slipring_tests::{Balancer, Http, Setup, Streams, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -47,21 +48,31 @@ async fn get(streams: &mut Streams) {
     assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_2));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn http2_is_agreed_on_and_a_new_certificate_drops_no_connection() {
-    let upstream = Upstream::serve(|_| async { hyper::Response::new(whole("ok")) }).await;
-    let setup = Setup::new(SLIPRING).upstreams([&upstream]);
-    let first = certificate(setup.folder());
-    let setup = setup.set("tls.listen", "127.0.0.1:0").set("tls.certificate", "certificate.pem");
-    let setup = setup.set("tls.key", "key.pem");
-    let balancer = setup.start().await;
+/// Where TLS is spoken.
+async fn listening(balancer: &Balancer) -> Http {
     let said = wait_until("it says where", LONG, async || {
         let log = balancer.log();
         let line = log.lines().find_map(|line| line.strip_prefix("TLS on https://")).map(str::to_owned);
         line.ok_or(log)
     })
     .await;
-    let server = Http { address: said.parse().expect("an address") };
+    Http { address: said.parse().expect("an address") }
+}
+
+/// In front of `upstream`, with a certificate.
+fn encrypted(upstream: &Upstream) -> (Setup, CertificateDer<'static>) {
+    let setup = Setup::new(SLIPRING).upstreams([upstream]);
+    let certificate = certificate(setup.folder());
+    let setup = setup.set("tls.listen", "127.0.0.1:0").set("tls.certificate", "certificate.pem");
+    (setup.set("tls.key", "key.pem"), certificate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_is_agreed_on_and_a_new_certificate_drops_no_connection() {
+    let upstream = Upstream::serve(|_| async { hyper::Response::new(whole("ok")) }).await;
+    let (setup, first) = encrypted(&upstream);
+    let balancer = setup.start().await;
+    let server = listening(&balancer).await;
     let stream = connect(server, &first, "h2").await.expect("TLS");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut old = server.streams_over(stream).await;
@@ -76,4 +87,18 @@ async fn http2_is_agreed_on_and_a_new_certificate_drops_no_connection() {
     .await;
     assert!(connect(server, &first, "h2").await.is_err(), "the old one is shown no more");
     get(&mut old).await;
+}
+
+/// Without a word, a client cannot tell our end from an attacker's (RFC 8446 section 6.1).
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_ended_with_close_notify() {
+    let upstream = Upstream::serve(|_| async { hyper::Response::new(whole("ok")) }).await;
+    let (setup, trusted) = encrypted(&upstream);
+    let balancer = setup.set("proxy.idle_timeout", "300ms").start().await;
+    let mut stream = connect(listening(&balancer).await, &trusted, "http/1.1").await.expect("TLS");
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it is taken");
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.expect("it ends");
+    assert!(ended.is_ok(), "{ended:?} after {}", String::from_utf8_lossy(&answer));
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
 }

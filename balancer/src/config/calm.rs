@@ -6,7 +6,7 @@ use super::parse;
 use super::reader::Reader;
 use crate::proxy::access_log::{Format, LogConfig};
 use crate::proxy::clients::ClientLimits;
-use crate::proxy::wire::request::MOST_FIELDS;
+use crate::proxy::wire::fields::MOST_FIELDS;
 
 /// What keeps the data plane calm.
 #[derive(Clone, Debug)]

@@ -8,11 +8,11 @@ use httparse::{EMPTY_HEADER, Header};
 use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, Outbox};
-use super::exchange::{Client, ClientFailure, Manner, TOGETHER, TRAILERS};
+use super::exchange::{Client, ClientFailure, Departure, Manner, TOGETHER, TRAILERS};
 use super::stream::Stream;
 use super::upstream::Upstream;
 use super::wire::body::{BodyReader, Next};
-use super::wire::request::MOST_FIELDS;
+use super::wire::fields::MOST_FIELDS;
 use super::wire::response::Response;
 use super::wire::{Framing, Version, chunked, emit};
 
@@ -35,15 +35,14 @@ pub struct Http1 {
     pub keep_alive: bool,
     answer: Framing,
     trailers: usize,
-    body_bytes_sent: u64,
 }
 
 impl Http1 {
     /// A connection on which nothing has happened yet.
-    pub fn new(stream: Stream, input: Buffer) -> Self {
+    pub fn new(stream: Stream) -> Self {
         Self {
             stream,
-            input,
+            input: Buffer::default(),
             out: Outbox::default(),
             body: BodyReader::Length(0),
             allowance: u64::MAX,
@@ -51,13 +50,7 @@ impl Http1 {
             keep_alive: true,
             answer: Framing::None,
             trailers: 0,
-            body_bytes_sent: 0,
         }
-    }
-
-    /// Bytes of answers' bodies so far.
-    pub fn body_bytes_sent(&self) -> u64 {
-        self.body_bytes_sent
     }
 
     /// How the present answer's body is sent.
@@ -123,15 +116,17 @@ impl Client for Http1 {
         self.input.consume(std::mem::take(&mut self.trailers));
     }
 
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What comes now is the next request already; it waits, and so does the news of an end behind it.
-        if !self.input.is_empty() {
-            return Poll::Pending;
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        // What comes now is the rest of the body, or the next request already. It waits here as far as there is room,
+        // so that an end behind it is news as well.
+        while !self.input.is_full() {
+            match ready!(self.input.poll_fill(cx, &mut self.stream)) {
+                Ok(0) => return Poll::Ready(Departure::Ended),
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(Departure::Gone),
+            }
         }
-        match ready!(self.input.poll_fill(cx, &mut self.stream)) {
-            Ok(count) if count > 0 => Poll::Pending,
-            _ => Poll::Ready(()),
-        }
+        Poll::Pending
     }
 
     fn inform(&mut self, response: &Response<'_>) {
@@ -168,7 +163,6 @@ impl Client for Http1 {
             if chunked {
                 out.extend_from_slice(b"\r\n");
             }
-            self.body_bytes_sent += data.len() as u64;
             return Poll::Ready(Ok(data.len()));
         }
         ready!(self.out.poll_flush(cx, &mut self.stream))?;
@@ -179,7 +173,6 @@ impl Client for Http1 {
         if sent == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.body_bytes_sent += sent as u64;
         Poll::Ready(Ok(sent))
     }
 

@@ -35,11 +35,11 @@ pub struct Clients {
 
 /// A client's connection, counted until it is dropped.
 #[derive(Debug)]
-pub struct Guest(Option<(Arc<Clients>, IpAddr)>);
+pub struct Guest(Option<Box<(Arc<Clients>, IpAddr)>>);
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if let Some((clients, client)) = &self.0 {
+        if let Some((clients, client)) = self.0.as_deref() {
             clients.present.remove_if_mut(client, |_, count| {
                 *count -= 1;
                 *count == 0
@@ -67,7 +67,7 @@ impl Clients {
         }
         *count += 1;
         drop(count);
-        Some(Guest(Some((self.clone(), client))))
+        Some(Guest(Some(Box::new((self.clone(), client)))))
     }
 
     /// Counts a request, or says how long the client has to wait for the next.

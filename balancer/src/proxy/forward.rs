@@ -67,7 +67,7 @@ pub struct Asked<'a> {
 pub struct Carried {
     /// How.
     pub outcome: Outcome,
-    /// By whom; it counts as in flight while this is held.
+    /// By whom; it counts as in flight, and has its place, while this is held.
     pub flight: Flight,
     /// Over what, if the connection now belongs to another protocol.
     pub connection: Option<Connection>,
@@ -131,6 +131,7 @@ impl Pool {
             idle: forward.idle_timeout,
             min_rate: proxy.calm.min_body_rate,
             grace: proxy.calm.body_grace,
+            half_closed: proxy.half_closed_timeout,
         };
         let budget = Budget::new(forward.retry_budget, proxy.workers);
         let ejector = Ejector::new(forward.ejection, metrics.clone());
@@ -155,21 +156,30 @@ impl Pool {
         let mut owed: Option<Arc<Upstream>> = None;
         self.budget.came(asked.worker);
         let mut deadline = None;
+        let gone = |_: ClientFailure| Uncarried::Gone;
         while tried.len() < MOST_OFFERS && begun < self.config.forward.max_attempts {
-            let Some(Candidate { flight, panic }) = self.candidate(asked.key.key(), &tried).await else {
-                break;
+            let found = self.find(asked.key.key(), &tried);
+            let mut at_once = found.is_some() && tried.is_empty();
+            let candidate = match found {
+                Some(found) => Some(found),
+                None => exchange.unless_gone(self.candidate(asked.key.key(), &tried)).await.map_err(gone)?,
             };
+            let Some(Candidate { mut flight, panic }) = candidate else { break };
             // From the first offer on: the fleet's own start is not the replicas' fault.
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + asked.terms.patience.first_byte);
+            let deadline = *deadline.get_or_insert_with(|| {
+                let from = if at_once { asked.terms.began } else { Instant::now() };
+                from + asked.terms.patience.first_byte
+            });
+            at_once &= last.is_none();
             if last.is_some() && Instant::now() >= deadline {
                 break;
             }
-            let upstream = flight.0.clone();
+            let upstream = flight.upstream.clone();
             if last.is_some() {
                 if let Some(failed) = owed.take()
                     && !failed.is_gone()
                     && !self.budget.withdraw()
-                    && !self.is_dead(&failed, &asked).await
+                    && !exchange.unless_gone(self.is_dead(&failed, &asked)).await.map_err(gone)?
                 {
                     self.metrics.retries_denied.inc();
                     break;
@@ -178,7 +188,7 @@ impl Pool {
             }
             exchange.in_panic(panic);
             let refusal = |error| Refusal { error, replica: Some(upstream.header.clone()), panic };
-            let offer = self.offer(&upstream, &mut exchange, &asked, fresh, deadline).await;
+            let offer = self.offer(&mut flight, &mut exchange, &asked, fresh, (deadline, at_once)).await;
             let (status, sent) = exchange.answered();
             asked.tally.status.set(status);
             asked.tally.bytes.set(sent);
@@ -310,22 +320,25 @@ impl Pool {
 
     async fn offer<C: Client>(
         &self,
-        upstream: &Upstream,
+        flight: &mut Flight,
         exchange: &mut Exchange<'_, C>,
         asked: &Asked<'_>,
         mut fresh: bool,
-        deadline: Instant,
+        (deadline, mut at_once): (Instant, bool),
     ) -> Offer {
-        let place = match upstream.try_place() {
-            Some(place) => place,
-            None => match tokio::time::timeout_at(deadline.into(), upstream.place()).await {
-                Ok(Ok(place)) => place,
-                Ok(Err(error)) => return Offer::NotBegun(error),
-                Err(_) => {
+        if !flight.try_place() {
+            at_once = false;
+            let placed = tokio::time::timeout_at(deadline.into(), flight.place());
+            match exchange.unless_gone(placed).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => return Offer::NotBegun(error),
+                Ok(Err(_)) => {
                     return Offer::NotBegun(ConnectError::Timeout(asked.terms.patience.first_byte));
                 }
-            },
-        };
+                Err(_) => return Offer::Over(Uncarried::Gone),
+            }
+        }
+        let upstream = &*flight.upstream;
         let pool = upstream.pool(asked.worker);
         loop {
             let pooled = if fresh { None } else { pool.take() };
@@ -334,27 +347,31 @@ impl Pool {
                 // What must not be done twice is not given to a connection that may have ended.
                 Some(old) if !asked.idempotent && !old.is_open() => continue,
                 Some(old) => old,
-                None => match Connection::open(
-                    upstream.address,
-                    self.config.forward.connect_timeout,
-                    asked.terms.patience.idle,
-                )
-                .await
-                {
-                    Ok(new) => new,
-                    Err(error) => return Offer::NotBegun(error),
-                },
+                None => {
+                    at_once = false;
+                    let within = self.config.forward.connect_timeout;
+                    let opening = Connection::open(upstream.address, within, asked.terms.patience.idle);
+                    match exchange.unless_gone(opening).await {
+                        Ok(Ok(new)) => new,
+                        Ok(Err(error)) => return Offer::NotBegun(error),
+                        Err(_) => return Offer::Over(Uncarried::Gone),
+                    }
+                }
             };
             if upstream.is_gone() {
                 return Offer::NotBegun(ConnectError::Gone);
             }
-            let failure = match exchange.over(&mut connection, upstream, deadline).await {
+            // Nothing was waited for: the clock need not be asked.
+            let left = match at_once {
+                true => asked.terms.patience.first_byte,
+                false => deadline.saturating_duration_since(Instant::now()),
+            };
+            let failure = match exchange.over(&mut connection, upstream, left).await {
                 Ok(Outcome::Upgraded) => return Offer::Carried(Outcome::Upgraded, Some(connection)),
                 Ok(outcome) => {
                     if matches!(outcome, Outcome::Answered { replica: true, .. }) && !upstream.is_gone() {
                         pool.give_back(connection, asked.terms.ticket.now_ms());
                     }
-                    drop(place);
                     return Offer::Carried(outcome, None);
                 }
                 Err(failure) => failure,

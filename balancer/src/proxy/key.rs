@@ -112,9 +112,10 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::wire::fields::room;
 
     fn found(sources: &[KeySource], text: &str) -> Found {
-        let mut storage = [httparse::EMPTY_HEADER; 8];
+        let mut storage = room();
         let (request, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
         of(sources, &request, &ClientName::new([10, 0, 0, 7].into()))
     }

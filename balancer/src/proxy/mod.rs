@@ -15,6 +15,7 @@ pub mod connection;
 pub mod ejection;
 pub mod error;
 pub mod exchange;
+mod farewell;
 pub mod forward;
 pub mod front;
 pub mod http2;

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::forward::Pool;
 use super::route::{Routes, is_administrative};
+use super::wire::path::has_dot_segments;
 use crate::config::DEFAULT;
 
 /// The present pools, for any number of readers.
@@ -48,15 +49,17 @@ impl Pools {
 
     /// Where a request for `path` goes; who its host is, is asked only if there are routes.
     pub fn way<'h>(&self, host: impl FnOnce() -> &'h [u8], path: &str) -> Way<'_> {
+        // One with dot segments is below no prefix but that of all: what a replica makes of it may lie elsewhere.
+        let routed = if has_dot_segments(path) { "/." } else { path };
         if !self.routes.is_empty()
-            && let Some(found) = self.routes.find(host(), path)
+            && let Some(found) = self.routes.find(host(), routed)
             && (found.by_host || !is_administrative(path))
         {
             return Way::To(&self.named[found.pool]);
         }
         if is_administrative(path) {
             Way::Administer
-        } else if self.takes(path) {
+        } else if self.takes(routed) {
             Way::To(&self.main)
         } else {
             Way::Nowhere

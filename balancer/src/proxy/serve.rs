@@ -1,21 +1,20 @@
 //! A client's HTTP/1 connection: one request after the other, each forwarded, administered or refused.
 
+mod administer;
+
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt;
-use httparse::EMPTY_HEADER;
-use tower::ServiceExt;
-
 use super::access_log::{Noted, Tally};
-use super::buffer::{Buffer, Outbox};
+use super::buffer::Outbox;
 use super::client::Http1;
 use super::error::{ProxyError, Refusal};
-use super::exchange::{Client, ClientFailure, Outcome, Terms};
-use super::forward::{Asked, Pool, Uncarried};
+use super::exchange::{Client, Outcome, Terms};
+use super::farewell;
+use super::forward::{Asked, Carried, Pool, Uncarried};
 use super::http2::upgrade::{SWITCHING, Upgrade, Upgraded};
 use super::http2::{self, PREFACE};
 use super::key::{self, Found};
@@ -25,26 +24,33 @@ use super::tunnel::{End, tunnel};
 use super::watch::Ticket;
 use super::wire::body::BodyReader;
 use super::wire::emit::{self, Arrival, ClientName};
-use super::wire::request::{MOST_FIELDS, Request, RequestError, head_end, is_idempotent};
+use super::wire::fields::room;
+use super::wire::request::{Request, RequestError, head_end, is_idempotent};
 use super::wire::{Framing, Version};
-use super::worker::Worker;
-use crate::admin::PAYLOAD_TIMEOUT;
+use super::worker::{Place, Worker};
+use administer::as_http;
 
-/// The largest body of a call of the administration, in bytes.
-const LARGEST_CALL: usize = 64 * 1024;
-/// After an answer that ends the connection, what the client still sends is read and forgotten for this long, so
-/// that it sees the answer and not a reset (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(1);
+/// Who asks again within this is likely to do so once more: the connection is kept as a busy one for as long.
+const HURRY: Duration = Duration::from_millis(100);
 /// When a drain begins, a client that has connected and not yet asked may still ask within this.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
-const LINGER_BYTES: usize = 1024 * 1024;
 
 /// What is to be done with a request.
 enum Plan<'p> {
-    Forward { pool: &'p Pool, head: Outbox, key: Found, to_head: bool, idempotent: bool, upgrade: bool },
+    Forward(Forwarded<'p>),
     Administer(http::Request<()>),
     Upgrade(Upgrade),
     Refuse(ProxyError),
+}
+
+/// A request for a replica.
+struct Forwarded<'p> {
+    pool: &'p Pool,
+    head: Outbox,
+    key: Found,
+    to_head: bool,
+    idempotent: bool,
+    upgrade: bool,
 }
 
 /// A request that was understood.
@@ -60,125 +66,252 @@ enum Heard {
     Head(usize),
     /// HTTP/2.
     Http2,
+    /// Nothing for now.
+    Rest,
     /// Nothing more.
     End,
 }
 
-/// A client's connection, served.
+/// What an idle connection waited for.
+enum Comes {
+    /// Bytes, or the end of them.
+    News,
+    /// Not its first request.
+    TooLate,
+    /// Nothing more.
+    Nothing,
+}
+
+/// A client's connection, idle: it holds no more than it needs to hear of the next request.
 pub struct Session {
+    stream: Stream,
+    peer: SocketAddr,
+    place: Place,
+    ticket: Ticket,
+    requests: u64,
+    /// Since when nothing is asked.
+    idle_since_ms: u64,
+}
+
+impl Session {
+    /// A connection on which nothing was said.
+    pub fn new(stream: Stream, peer: SocketAddr, place: Place) -> Self {
+        let ticket = place.worker.watch.ticket();
+        let idle_since_ms = ticket.now_ms();
+        Self { stream, peer, place, ticket, requests: 0, idle_since_ms }
+    }
+
+    /// Serves it to its end.
+    ///
+    /// What serving takes is in a box that an idle connection does not have: there may be ten thousand of those. A
+    /// busy one keeps its box from request to request.
+    pub fn run(self) -> impl Future<Output = ()> {
+        let mut session = self;
+        // Not an `async fn`: that would hold the session twice, once as its argument.
+        async move {
+            // TLS may have read ahead.
+            let mut comes = match session.stream {
+                Stream::Plain(_) => session.rests().await,
+                Stream::Tls(_) => Comes::News,
+            };
+            loop {
+                let busy = match comes {
+                    Comes::News => Box::pin(Talk::new(session).busy()).await,
+                    Comes::TooLate => return Box::pin(session.is_too_slow()).await,
+                    Comes::Nothing => return Box::pin(Talk::new(session).leave()).await,
+                };
+                let Some(idle) = busy else { return };
+                session = idle;
+                comes = session.rests().await;
+            }
+        }
+    }
+
+    async fn is_too_slow(self) {
+        let patience = self.place.worker.front.config.header_timeout;
+        self.turn_away(ProxyError::SlowHead(patience)).await;
+    }
+
+    /// Refuses whatever it is going to ask, and ends it.
+    pub async fn turn_away(self, error: ProxyError) {
+        Talk::new(self).turn_away(error).await;
+    }
+
+    /// Goes on in HTTP/2.
+    pub async fn become_http2(self) {
+        Talk::new(self).become_http2().await;
+    }
+
+    /// Waits for a request, with as little as there is to that.
+    async fn rests(&mut self) -> Comes {
+        let worker = &self.place.worker;
+        let header_timeout = worker.front.config.header_timeout;
+        let first = self.requests == 0;
+        let patience = if first { header_timeout } else { worker.front.config.idle_timeout };
+        self.ticket.set_from(self.idle_since_ms, patience);
+        let mut leaving = false;
+        std::future::poll_fn(|cx| {
+            if self.stream.has_news(cx) {
+                return Poll::Ready(Comes::News);
+            }
+            if worker.draining.get() && !leaving {
+                leaving = true;
+                self.ticket.set(if first { FIRST_WORDS.min(patience) } else { Duration::ZERO });
+            }
+            Poll::Ready(match self.ticket.has_expired(cx) {
+                _ if leaving && !first => Comes::Nothing,
+                false => return Poll::Pending,
+                true if first && !leaving => Comes::TooLate,
+                true => Comes::Nothing,
+            })
+        })
+        .await
+    }
+}
+
+/// A client's connection, busy.
+struct Talk {
     worker: Rc<Worker>,
+    place: Place,
     client: Http1,
     ticket: Ticket,
     name: ClientName,
     peer: SocketAddr,
+    /// Its word about its own clients counts.
+    trusted: bool,
     tls: bool,
     requests: u64,
+    idle_since_ms: u64,
+    /// It has asked again soon after its last answer.
+    hurries: bool,
     noted: Option<Box<Noted>>,
 }
 
-impl Session {
-    /// A connection on which some bytes may have arrived already.
-    pub fn new(worker: Rc<Worker>, stream: Stream, input: Buffer, peer: SocketAddr) -> Self {
-        let ticket = worker.watch.ticket();
+impl Talk {
+    fn new(session: Session) -> Self {
+        let Session { stream, peer, place, ticket, requests, idle_since_ms } = session;
+        let worker = place.worker.clone();
+        let trusted = worker.front.config.trusts(peer.ip());
         let tls = matches!(stream, Stream::Tls(_));
-        let name = ClientName::new(peer.ip());
-        Self { client: Http1::new(stream, input), name, ticket, peer, tls, worker, requests: 0, noted: None }
+        let idle_ms = ticket.now_ms().saturating_sub(idle_since_ms);
+        let hurries = requests > 0 && u128::from(idle_ms) <= HURRY.as_millis();
+        Self {
+            client: Http1::new(stream),
+            name: ClientName::new(peer.ip()),
+            worker,
+            place,
+            ticket,
+            peer,
+            trusted,
+            tls,
+            requests,
+            idle_since_ms,
+            hurries,
+            noted: None,
+        }
     }
 
-    /// Serves it to its end.
-    pub async fn run(mut self) {
-        let mut first = true;
+    /// What is left of it when nothing is asked.
+    fn rest(self) -> Session {
+        let Self { client, peer, place, ticket, requests, idle_since_ms, .. } = self;
+        Session { stream: client.stream, peer, place, ticket, requests, idle_since_ms }
+    }
+
+    /// Serves requests until none has come for a while; then it is idle. `None`: it has ended.
+    async fn busy(mut self) -> Option<Session> {
         loop {
-            let length = match self.head(first).await {
+            let length = match self.head().await {
                 Ok(Heard::Head(length)) => length,
-                Ok(Heard::Http2) => return self.become_http2().await,
-                Ok(Heard::End) => return,
-                Err(error) => return self.turn_away(error).await,
+                Ok(Heard::Rest) => return Some(self.rest()),
+                Ok(Heard::Http2) => {
+                    Box::pin(self.become_http2()).await;
+                    return None;
+                }
+                Ok(Heard::End) => {
+                    self.leave().await;
+                    return None;
+                }
+                Err(error) => {
+                    self.turn_away(error).await;
+                    return None;
+                }
             };
-            first = false;
             self.requests += 1;
             let pools = self.worker.pools();
             let planned = match self.plan(length, &pools) {
                 Ok(planned) => planned,
-                Err(error) => return self.refuse_and_close(error, false).await,
+                Err(refusal) => {
+                    self.client.keep_alive = false;
+                    self.refuse(&refusal, false).await;
+                    self.linger().await;
+                    return None;
+                }
             };
             self.client.input.consume(length);
             self.client.body = BodyReader::new(planned.framing);
-            self.client.keep_alive &= !self.worker.draining.get();
             let most = self.worker.front.config.calm.max_requests_per_connection;
             if most > 0 && self.requests >= most {
                 self.client.keep_alive = false;
                 self.worker.front.metrics.limit_hit("requests_per_connection");
             }
-            let tally = Tally::default();
             let goes_on = match planned.plan {
-                Plan::Forward { pool, head, key, to_head, idempotent, upgrade } => {
-                    let terms = Terms {
-                        head: head.data(),
-                        ticket: &self.ticket,
-                        patience: pool.patience,
-                        framing: planned.framing,
-                        to_head,
-                        may_upgrade: upgrade,
-                        began: Instant::now(),
-                    };
-                    let (worker, logged) = (self.worker.index, self.noted.is_some());
-                    let asked = Asked { key: &key, idempotent, terms, worker, tally: &tally, logged };
-                    let carried = pool.forward(asked, &mut self.client).await;
-                    if !matches!(carried, Err(Uncarried::Refused(_))) {
-                        self.log(&tally);
-                    }
-                    match carried {
-                        Ok(carried) => match (carried.outcome, carried.connection) {
-                            (Outcome::Upgraded, Some(mut connection)) => {
-                                let ends = (
-                                    End {
-                                        stream: &mut self.client.stream,
-                                        input: &mut self.client.input,
-                                        ended: false,
-                                    },
-                                    End {
-                                        stream: &mut connection.stream,
-                                        input: &mut connection.input,
-                                        ended: false,
-                                    },
-                                );
-                                let idle = pool.config.forward.tunnel_timeout;
-                                tunnel(ends.0, ends.1, &self.ticket, idle).await;
-                                drop(carried.flight);
-                                return;
-                            }
-                            (Outcome::Answered { client: true, .. }, _) => self.client.keep_alive,
-                            _ => {
-                                self.client.keep_alive = false;
-                                false
-                            }
-                        },
-                        Err(Uncarried::Refused(refusal)) => {
-                            let whole = self.client.body.is_over();
-                            if !whole {
-                                self.client.keep_alive = false;
-                                self.tallied_refusal(&refusal, to_head, &tally).await;
-                                return self.linger().await;
-                            }
-                            self.tallied_refusal(&refusal, to_head, &tally).await
-                        }
-                        Err(Uncarried::Broken | Uncarried::Gone) => return,
-                    }
+                Plan::Forward(forwarded) => self.forward(forwarded, planned.framing).await?,
+                Plan::Upgrade(upgrade) => {
+                    Box::pin(self.upgrade(upgrade)).await;
+                    return None;
                 }
-                Plan::Upgrade(upgrade) => return self.upgrade(upgrade).await,
                 Plan::Administer(request) => self.administer(request).await,
                 Plan::Refuse(error) => {
-                    if self.client.body.is_over() {
-                        self.refuse(&error.into(), planned.to_head).await
-                    } else {
-                        return self.refuse_and_close(error.into(), planned.to_head).await;
-                    }
+                    self.client.keep_alive &= self.client.body.is_over();
+                    self.refuse(&error.into(), planned.to_head).await
                 }
             };
             if !goes_on {
-                return self.linger().await;
+                self.linger().await;
+                return None;
             }
+            self.idle_since_ms = self.ticket.now_ms();
+        }
+    }
+
+    /// Carries a request to its end. Whether another may follow; `None`: there is nobody to end anything for.
+    async fn forward(&mut self, forwarded: Forwarded<'_>, framing: Framing) -> Option<bool> {
+        let Forwarded { pool, head, key, to_head, idempotent, upgrade } = forwarded;
+        let tally = Tally::default();
+        let terms = Terms {
+            head: head.data(),
+            ticket: &self.ticket,
+            patience: pool.patience,
+            framing,
+            to_head,
+            may_upgrade: upgrade,
+            began: Instant::now(),
+            draining: &self.worker.draining,
+        };
+        let (worker, logged) = (self.worker.index, self.noted.is_some());
+        let asked = Asked { key: &key, idempotent, terms, worker, tally: &tally, logged };
+        let carried = pool.forward(asked, &mut self.client).await;
+        if !matches!(carried, Err(Uncarried::Refused(_))) {
+            self.log(&tally);
+        }
+        match carried {
+            Ok(Carried { outcome: Outcome::Upgraded, connection: Some(mut connection), flight }) => {
+                let client = End::new(&mut self.client.stream, &mut self.client.input);
+                let replica = End::new(&mut connection.stream, &mut connection.input);
+                let idle = pool.config.forward.tunnel_timeout;
+                tunnel(client, replica, &self.ticket, idle).await;
+                drop(flight);
+                None
+            }
+            Ok(Carried { outcome: Outcome::Answered { client: true, .. }, .. }) => {
+                Some(self.client.keep_alive)
+            }
+            Ok(_) => Some(false),
+            Err(Uncarried::Refused(refusal)) => {
+                self.client.keep_alive &= self.client.body.is_over();
+                Some(self.tallied_refusal(&refusal, to_head, &tally).await)
+            }
+            Err(Uncarried::Broken | Uncarried::Gone) => None,
         }
     }
 
@@ -189,15 +322,22 @@ impl Session {
         }
     }
 
-    /// Waits for the head of a request, or for the client to have no more to ask.
-    async fn head(&mut self, first: bool) -> Result<Heard, ProxyError> {
+    /// Waits for the head of a request; not for long if nothing of it comes.
+    async fn head(&mut self) -> Result<Heard, ProxyError> {
         let limits = &self.worker.front.config;
-        let (header_timeout, idle_timeout) = (limits.header_timeout, limits.idle_timeout);
-        let largest = limits.max_header_bytes;
+        let (header_timeout, largest) = (limits.header_timeout, limits.max_header_bytes);
         let (client, ticket, worker) = (&mut self.client, &self.ticket, &self.worker);
-        let (mut seen, mut leaving) = (0, false);
-        let mut begun = first || !client.input.is_empty();
-        ticket.set(if begun { header_timeout } else { idle_timeout });
+        let (first, since_ms, hurries) = (self.requests == 0, self.idle_since_ms, self.hurries);
+        let begins = |ticket: &Ticket| match first {
+            true => ticket.set_from(since_ms, header_timeout),
+            false => ticket.set(header_timeout),
+        };
+        let (mut seen, mut begun) = (0, !client.input.is_empty());
+        if begun {
+            begins(ticket)
+        } else {
+            ticket.set(HURRY)
+        }
         std::future::poll_fn(|cx| {
             loop {
                 while client.input.data().starts_with(b"\r\n") && seen == 0 {
@@ -220,33 +360,20 @@ impl Session {
                         return Poll::Ready(Err(ProxyError::LargeHead(largest)));
                     }
                     seen = if data == b"\r" { 0 } else { data.len() };
-                    if !begun {
-                        begun = true;
-                        ticket.set(header_timeout);
-                    }
+                }
+                if !data.is_empty() && !begun {
+                    begun = true;
+                    begins(ticket);
                 }
                 match client.input.poll_fill(cx, &mut client.stream) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(Heard::End)),
-                    Poll::Pending => {
-                        if client.input.is_empty() && worker.draining.get() {
-                            if !first {
-                                return Poll::Ready(Ok(Heard::End));
-                            }
-                            if !leaving {
-                                leaving = true;
-                                ticket.set(FIRST_WORDS.min(header_timeout));
-                            }
-                        }
-                        if !ticket.has_expired(cx) {
-                            return Poll::Pending;
-                        }
-                        return Poll::Ready(if client.input.is_empty() && (!first || leaving) {
-                            Ok(Heard::End)
-                        } else {
-                            Err(ProxyError::SlowHead(header_timeout))
-                        });
+                    Poll::Pending if client.input.is_empty() && (!hurries || worker.draining.get()) => {
+                        return Poll::Ready(Ok(Heard::Rest));
                     }
+                    Poll::Pending if !ticket.has_expired(cx) => return Poll::Pending,
+                    Poll::Pending if client.input.is_empty() => return Poll::Ready(Ok(Heard::Rest)),
+                    Poll::Pending => return Poll::Ready(Err(ProxyError::SlowHead(header_timeout))),
                 }
             }
         })
@@ -254,9 +381,9 @@ impl Session {
     }
 
     async fn become_http2(self) {
-        let Http1 { stream, input, .. } = self.client;
-        drop(self.ticket);
-        Box::pin(http2::serve(self.worker, Rewound { head: input, stream }, self.peer, self.tls)).await;
+        let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, tls, place: _place, .. } = self;
+        drop(ticket);
+        http2::serve(worker, Rewound { head: input, stream }, peer, tls).await;
     }
 
     async fn upgrade(mut self, upgrade: Upgrade) {
@@ -264,15 +391,15 @@ impl Session {
         if self.flush().await.is_err() {
             return;
         }
-        let Http1 { stream, input, .. } = self.client;
-        drop(self.ticket);
+        let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, place: _place, .. } = self;
+        drop(ticket);
         let stream = Upgraded::new(Rewound { head: input, stream }, upgrade);
-        Box::pin(http2::serve(self.worker, stream, self.peer, false)).await;
+        http2::serve(worker, stream, peer, false).await;
     }
 
     /// Understands the head that has arrived.
     fn plan<'p>(&mut self, length: usize, pools: &'p Pools) -> Result<Planned<'p>, Refusal> {
-        let mut storage = [EMPTY_HEADER; MOST_FIELDS];
+        let mut storage = room();
         let front = &self.worker.front;
         let parsed = Request::parse(&self.client.input.data()[..length], &mut storage);
         self.noted = front.calm.note("HTTP/1.1");
@@ -316,12 +443,8 @@ impl Session {
             let key = key::of(&pool.config.forward.key, &request, &self.name);
             let mut head = Outbox::default();
             let request_id = self.worker.request_id();
-            let arrival = Arrival {
-                client: &self.name,
-                trusted: front.config.trusts(self.peer.ip()),
-                tls: self.tls,
-                request_id: &request_id,
-            };
+            let arrival =
+                Arrival { client: &self.name, trusted: self.trusted, tls: self.tls, request_id: &request_id };
             if let Some(noted) = &mut self.noted
                 && noted.request_id.is_empty()
             {
@@ -329,78 +452,10 @@ impl Session {
             }
             emit::request(head.bytes(), &request, &arrival, request.framing);
             let upgrade = request.said.upgrade.is_some() && request.version == Version::Http11;
-            Plan::Forward { pool, head, key, to_head, idempotent: is_idempotent(request.method), upgrade }
+            let idempotent = is_idempotent(request.method);
+            Plan::Forward(Forwarded { pool, head, key, to_head, idempotent, upgrade })
         };
         Ok(Planned { plan, framing: request.framing, to_head })
-    }
-
-    /// Answers a call of the administration. Whether another request may follow.
-    async fn administer(&mut self, request: http::Request<()>) -> bool {
-        let to_head = request.method() == http::Method::HEAD;
-        let body = match self.call_body(&request).await {
-            Ok(body) => body,
-            Err(error) => {
-                self.client.keep_alive = false;
-                return self.refuse(&error.into(), to_head).await;
-            }
-        };
-        let mut request = request.map(|()| axum::body::Body::from(body));
-        request.extensions_mut().insert(axum::extract::ConnectInfo(self.peer));
-        let answered: Result<_, std::convert::Infallible> =
-            self.worker.front.contract.clone().oneshot(request).await;
-        let (head, body) = match answered {
-            Ok(answer) => answer.into_parts(),
-            Err(never) => match never {},
-        };
-        let Ok(body) = body.collect().await else { return false };
-        let body = body.to_bytes();
-        let tally = Tally::default();
-        tally.status.set(head.status.as_u16());
-        tally.bytes.set(body.len() as u64);
-        self.log(&tally);
-        write_answer(self.client.out.bytes(), &head, &body, self.client.keep_alive, to_head);
-        self.flush().await.is_ok() && self.client.keep_alive
-    }
-
-    async fn call_body(&mut self, request: &http::Request<()>) -> Result<Vec<u8>, ProxyError> {
-        if request.headers().get(http::header::EXPECT).is_some() {
-            self.client.out.bytes().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            if self.flush().await.is_err() {
-                return Err(ProxyError::BadBody);
-            }
-        }
-        let patience = self.worker.front.config.idle_timeout.min(PAYLOAD_TIMEOUT);
-        let (client, ticket) = (&mut self.client, &self.ticket);
-        let mut body = Vec::new();
-        ticket.set(patience);
-        std::future::poll_fn(|cx| {
-            loop {
-                match client.poll_body(cx) {
-                    Poll::Ready(Ok(Some(count))) => {
-                        if body.len() + count > LARGEST_CALL {
-                            return Poll::Ready(Err(ProxyError::LargeCall(LARGEST_CALL)));
-                        }
-                        body.extend_from_slice(&client.body()[..count]);
-                        client.took(count);
-                    }
-                    Poll::Ready(Ok(None)) => {
-                        client.put_last_chunk(&mut Vec::new());
-                        return Poll::Ready(Ok(()));
-                    }
-                    Poll::Ready(Err(ClientFailure::TooLarge)) => {
-                        return Poll::Ready(Err(ProxyError::TooLarge));
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(ProxyError::BadBody)),
-                    Poll::Pending if ticket.has_expired(cx) => {
-                        return Poll::Ready(Err(ProxyError::SlowCall(patience)));
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await?;
-        ticket.unset();
-        Ok(body)
     }
 
     /// Sends a refusal after which another request may follow, if the client allows. Whether it may.
@@ -410,6 +465,7 @@ impl Session {
 
     async fn tallied_refusal(&mut self, refusal: &Refusal, to_head: bool, tally: &Tally) -> bool {
         self.worker.front.refused(refusal, self.peer.ip());
+        self.client.keep_alive &= !self.worker.draining.get();
         let length = refusal.write(self.client.out.bytes(), self.client.keep_alive, to_head);
         if self.worker.front.calm.log.is_some() {
             tally.status.set(refusal.error.status().as_u16());
@@ -420,15 +476,16 @@ impl Session {
         self.flush().await.is_ok() && self.client.keep_alive
     }
 
-    /// Refuses what was not even understood, and ends the connection.
-    pub async fn turn_away(mut self, error: ProxyError) {
-        self.noted = self.worker.front.calm.note("HTTP/1.1");
-        self.refuse_and_close(error.into(), false).await;
+    /// Ends an idle connection.
+    async fn leave(mut self) {
+        farewell::leave(&mut self.client.stream, &self.ticket).await;
     }
 
-    async fn refuse_and_close(mut self, refusal: Refusal, to_head: bool) {
+    /// Refuses what was not even understood, and ends the connection.
+    async fn turn_away(mut self, error: ProxyError) {
+        self.noted = self.worker.front.calm.note("HTTP/1.1");
         self.client.keep_alive = false;
-        self.refuse(&refusal, to_head).await;
+        self.refuse(&error.into(), false).await;
         self.linger().await;
     }
 
@@ -444,26 +501,7 @@ impl Session {
 
     /// Ends the connection so that the client gets everything that was said.
     async fn linger(mut self) {
-        let (client, ticket) = (&mut self.client, &self.ticket);
-        ticket.set(LINGER);
-        let mut heard = 0;
-        std::future::poll_fn(|cx| {
-            use tokio::io::AsyncWrite;
-            if ready!(std::pin::Pin::new(&mut client.stream).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            loop {
-                let held = client.input.data().len();
-                client.input.consume(held);
-                match client.input.poll_fill(cx, &mut client.stream) {
-                    Poll::Ready(Ok(count)) if count > 0 && heard < LINGER_BYTES => heard += count,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if ticket.has_expired(cx) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await;
+        farewell::linger(&mut self.client.stream, &mut self.client.input, &self.ticket).await;
     }
 }
 
@@ -478,42 +516,4 @@ fn note(noted: &mut Noted, request: &Request<'_>) {
     noted.request_id = request.said.request_id.unwrap_or_default().to_vec();
     noted.referer = field("referer");
     noted.agent = field("user-agent");
-}
-
-/// The request as the administration takes it.
-fn as_http(request: &Request<'_>) -> Result<http::Request<()>, Refusal> {
-    let mut built = http::Request::builder().method(request.method).uri(request.target.path_and_query);
-    for field in request.fields {
-        built = built.header(field.name, field.value);
-    }
-    built.body(()).map_err(|_| ProxyError::BadRequest(super::wire::request::RequestError::Syntax).into())
-}
-
-fn write_answer(
-    out: &mut Vec<u8>,
-    head: &http::response::Parts,
-    body: &[u8],
-    keep_alive: bool,
-    to_head: bool,
-) {
-    use std::io::Write as _;
-    let reason = head.status.canonical_reason().unwrap_or_default();
-    write!(out, "HTTP/1.1 {} {reason}\r\n", head.status.as_str()).expect("writing into memory");
-    for (name, value) in &head.headers {
-        if *name != http::header::CONTENT_LENGTH && *name != http::header::TRANSFER_ENCODING {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-    let length = match head.headers.get(http::header::CONTENT_LENGTH).filter(|_| to_head) {
-        Some(length) => String::from_utf8_lossy(length.as_bytes()).into_owned(),
-        None => body.len().to_string(),
-    };
-    let connection = if keep_alive { "keep-alive" } else { "close" };
-    write!(out, "Content-Length: {length}\r\nConnection: {connection}\r\n\r\n").expect("writing into memory");
-    if !to_head {
-        out.extend_from_slice(body);
-    }
 }

@@ -1,19 +1,22 @@
 //! Two connections that became one: after a replica's 101 bytes pass both ways, and mean nothing here.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::Buffer;
-use super::stream::Stream;
 use super::watch::Ticket;
 
 /// Passes bytes until both sides have ended, one has failed, or nothing came for `idle`. What was read before
 /// goes first.
-pub async fn tunnel(one: End<'_>, other: End<'_>, ticket: &Ticket, idle: Duration) {
-    let (mut one, mut other) = (one, other);
+pub async fn tunnel<A, B>(mut one: End<'_, A>, mut other: End<'_, B>, ticket: &Ticket, idle: Duration)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
     ticket.set(idle);
     std::future::poll_fn(|cx| {
         let mut moved = false;
@@ -32,13 +35,19 @@ pub async fn tunnel(one: End<'_>, other: End<'_>, ticket: &Ticket, idle: Duratio
 
 /// One end of it.
 #[derive(Debug)]
-pub struct End<'a> {
+pub struct End<'a, S> {
     /// Its bytes.
-    pub stream: &'a mut Stream,
+    pub stream: &'a mut S,
     /// What has arrived from there.
     pub input: &'a mut Buffer,
-    /// Nothing more comes from there, and the other end knows.
-    pub ended: bool,
+    ended: bool,
+}
+
+impl<'a, S> End<'a, S> {
+    /// An end from which something may have arrived already.
+    pub fn new(stream: &'a mut S, input: &'a mut Buffer) -> Self {
+        Self { stream, input, ended: false }
+    }
 }
 
 trait Passed {
@@ -46,7 +55,7 @@ trait Passed {
     fn is_broken(&self) -> bool;
 }
 
-impl Passed for Poll<std::io::Result<()>> {
+impl Passed for Poll<io::Result<()>> {
     fn is_over(&self) -> bool {
         matches!(self, Self::Ready(Ok(())))
     }
@@ -56,12 +65,16 @@ impl Passed for Poll<std::io::Result<()>> {
     }
 }
 
-fn pass(
+fn pass<A, B>(
     cx: &mut Context<'_>,
-    from: &mut End<'_>,
-    to: &mut End<'_>,
+    from: &mut End<'_, A>,
+    to: &mut End<'_, B>,
     moved: &mut bool,
-) -> Poll<std::io::Result<()>> {
+) -> Poll<io::Result<()>>
+where
+    A: AsyncRead + Unpin,
+    B: AsyncWrite + Unpin,
+{
     while !from.ended {
         if from.input.is_empty() {
             ready!(Pin::new(&mut *to.stream).poll_flush(cx))?;
@@ -71,9 +84,57 @@ fn pass(
             from.ended = true;
             break;
         }
-        let sent = ready!(Pin::new(&mut *to.stream).poll_write(cx, from.input.data()))?;
-        from.input.consume(sent);
+        match ready!(Pin::new(&mut *to.stream).poll_write(cx, from.input.data()))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            sent => from.input.consume(sent),
+        }
         *moved = true;
     }
     Poll::Ready(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::proxy::watch::Watch;
+
+    /// Says something, and takes nothing without saying so.
+    struct Full;
+
+    impl AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.put_slice(b"hello");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(0))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// It went round for ever, and nothing else of the thread went on. (Before the mending this test never ends.)
+    #[tokio::test]
+    async fn an_end_that_takes_nothing_ends_the_tunnel() {
+        let (mut one, mut other) = (Full, Full);
+        let (mut from, mut to) = (Buffer::default(), Buffer::default());
+        let ticket = Watch::new().ticket();
+        let ends = (End::new(&mut one, &mut from), End::new(&mut other, &mut to));
+        tunnel(ends.0, ends.1, &ticket, Duration::from_secs(1)).await;
+    }
 }

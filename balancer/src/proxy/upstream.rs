@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::connection::ConnectError;
@@ -72,7 +72,7 @@ pub struct Upstream {
     /// Kept-alive connections to it, by thread.
     pools: Box<[Pool]>,
     /// Places for requests: as many as it may have connections.
-    places: Arc<Semaphore>,
+    places: Semaphore,
     waiting: AtomicUsize,
     most_waiting: usize,
     /// Its answers that broke off, told in the log now and then.
@@ -105,7 +105,7 @@ impl Upstream {
             metrics,
             health: Health::new(limits.ejection),
             pools: (0..limits.workers).map(|_| Pool::default()).collect(),
-            places: Arc::new(Semaphore::new(limits.connections)),
+            places: Semaphore::new(limits.connections),
             waiting: AtomicUsize::new(0),
             most_waiting: limits.waiting,
             complaints: Sampled::default(),
@@ -128,7 +128,7 @@ impl Upstream {
     pub fn enter(self: &Arc<Self>) -> Option<Flight> {
         // Counted first, then looked: `drained` closes first, then looks at the count. One of the two sees the other.
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let flight = Flight(self.clone());
+        let flight = Flight { upstream: self.clone(), has_place: false };
         (!self.closed.load(Ordering::SeqCst)).then_some(flight)
     }
 
@@ -140,24 +140,6 @@ impl Upstream {
     /// Resolves when it is given up.
     pub fn given_up(&self) -> WaitForCancellationFutureOwned {
         self.gone.clone().cancelled_owned()
-    }
-
-    /// A place among its connections, if one is free.
-    pub fn try_place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
-    }
-
-    /// A place among its connections, waited for in order of coming.
-    pub async fn place(&self) -> Result<OwnedSemaphorePermit, ConnectError> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(ConnectError::Full);
-        }
-        let _queued = Queued(&self.waiting);
-        tokio::select! {
-            place = self.places.clone().acquire_owned() => place.map_err(|_| ConnectError::Gone),
-            () = self.gone.cancelled() => Err(ConnectError::Gone),
-        }
     }
 
     /// Requests in flight.
@@ -209,14 +191,56 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// A request in flight.
+/// A request in flight, and its place among the replica's connections, if it has one.
 #[derive(Debug)]
-pub struct Flight(pub Arc<Upstream>);
+pub struct Flight {
+    /// Where it is.
+    pub upstream: Arc<Upstream>,
+    has_place: bool,
+}
+
+impl Flight {
+    /// Takes a place if one is free. Whether it has one.
+    pub fn try_place(&mut self) -> bool {
+        if !self.has_place {
+            self.has_place = self.upstream.places.try_acquire().map(SemaphorePermit::forget).is_ok();
+        }
+        self.has_place
+    }
+
+    /// Takes a place, waited for in order of coming. It is held until the flight ends, however long a tunnel or a
+    /// stream that is.
+    ///
+    /// # Errors
+    /// When the replica is gone, or as many wait for it as may.
+    pub async fn place(&mut self) -> Result<(), ConnectError> {
+        if self.try_place() {
+            return Ok(());
+        }
+        let upstream = &self.upstream;
+        if upstream.waiting.fetch_add(1, Ordering::Relaxed) >= upstream.most_waiting {
+            upstream.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(ConnectError::Full);
+        }
+        let _queued = Queued(&upstream.waiting);
+        tokio::select! {
+            place = upstream.places.acquire() => place.map_err(|_| ConnectError::Gone)?.forget(),
+            () = upstream.gone.cancelled() => return Err(ConnectError::Gone),
+        }
+        self.has_place = true;
+        Ok(())
+    }
+}
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.idle.notify_waiters();
+        if self.has_place {
+            self.upstream.places.add_permits(1);
+        }
+        let was = self.upstream.in_flight.fetch_sub(1, Ordering::SeqCst);
+        // Somebody waits for that only once it is closed, and closes it before looking at the count.
+        if was == 1 && self.upstream.closed.load(Ordering::SeqCst) {
+            self.upstream.idle.notify_waiters();
         }
     }
 }

@@ -19,16 +19,17 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::buffer::Buffer;
+use super::clients::Guest;
 use super::error::ProxyError;
 use super::front::Front;
-use super::http2::{self, grpc::Sender};
+use super::http2::grpc::Sender;
 use super::pools::{Present, Reader};
 use super::proxy_protocol;
 use super::serve::Session;
-use super::stream::{Rewound, Stream};
+use super::stream::Stream;
 use super::upstream::Alarm;
 use super::watch::Watch;
+use crate::metrics::Connection;
 use crate::socket;
 
 /// How long `accept` waits after an error that time alone can mend (no file descriptor left).
@@ -159,11 +160,11 @@ async fn clone_run(watch: Rc<Watch>) {
     watch.run().await;
 }
 
-/// Wakes everyone when a replica is given up: it may be theirs.
+/// Wakes whoever waits for a replica when one is given up: it may be theirs.
 async fn hear(worker: Rc<Worker>, alarm: Alarm) {
     let mut rung = alarm.listen();
     while rung.changed().await.is_ok() {
-        worker.watch.wake_all();
+        worker.watch.wake_engaged();
     }
 }
 
@@ -271,67 +272,108 @@ fn begin(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: &Option<TlsAcceptor>,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let gauge = worker.front.metrics.connection();
     worker.connections.set(worker.connections.get() + 1);
-    let (worker, acceptor) = (worker.clone(), acceptor.clone());
-    tokio::task::spawn_local(async move {
-        converse(&worker, stream, peer, acceptor).await;
-        drop((gauge, place));
-        worker.connections.set(worker.connections.get() - 1);
-        worker.ended.notify_waiters();
-    });
-}
-
-async fn converse(
-    worker: &Rc<Worker>,
-    mut stream: TcpStream,
-    mut peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-) {
+    let place = Place { worker: worker.clone(), _gauge: gauge, _permit: permit, guest: None };
     if let Err(error) = socket::prepare(&stream, worker.front.config.idle_timeout) {
         tracing::debug!(%error, %peer, "a client was gone before its first request");
         return;
     }
+    let config = &worker.front.config;
+    if acceptor.is_none() && !(config.calm.accept_proxy_protocol && config.trusts(peer.ip())) {
+        // The task of a connection in the clear is its session and nothing else: there may be ten thousand.
+        if let Some(session) = admit(Stream::Plain(stream), peer, place) {
+            tokio::task::spawn_local(session.run());
+        }
+        return;
+    }
+    let acceptor = acceptor.clone();
+    tokio::task::spawn_local(async move {
+        match Box::pin(agree(stream, peer, acceptor, place)).await {
+            Some(Agreed::Http1(session)) => session.run().await,
+            Some(Agreed::Http2(session)) => Box::pin(session.become_http2()).await,
+            None => {}
+        }
+    });
+}
+
+/// A client's place on this thread and among all clients, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// The thread.
+    pub worker: Rc<Worker>,
+    _gauge: Connection,
+    _permit: OwnedSemaphorePermit,
+    guest: Option<Guest>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.connections.set(self.worker.connections.get() - 1);
+        self.worker.ended.notify_waiters();
+    }
+}
+
+/// What a client and we have agreed to speak.
+enum Agreed {
+    Http1(Session),
+    Http2(Session),
+}
+
+/// Lets a client in, unless it has as many connections as it may; then it is told.
+fn admit(stream: Stream, peer: SocketAddr, mut place: Place) -> Option<Session> {
+    place.guest = place.worker.front.calm.clients.enter(peer.ip());
+    let refused = place.guest.is_none();
+    let session = Session::new(stream, peer, place);
+    if refused {
+        tokio::task::spawn_local(session.turn_away(ProxyError::TooManyConnections));
+        return None;
+    }
+    Some(session)
+}
+
+/// Comes to know whose connection it is, if a proxy has to say so, and agrees on TLS, if that is spoken.
+async fn agree(
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    mut place: Place,
+) -> Option<Agreed> {
+    let worker = place.worker.clone();
     let front = &worker.front;
+    let within = front.config.header_timeout;
     if front.config.calm.accept_proxy_protocol && front.config.trusts(peer.ip()) {
-        let within = front.config.header_timeout;
-        // Boxed: it holds a whole header, and is over soon.
-        let header = tokio::time::timeout(within, proxy_protocol::read(&mut stream));
-        match Box::pin(header).await {
+        match tokio::time::timeout(within, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(source)) => peer = source.unwrap_or(peer),
             failed => {
                 front.metrics.limit_hit("proxy_protocol");
-                return tracing::debug!(?failed, %peer, "a proxy did not say whose connection it is");
+                tracing::debug!(?failed, %peer, "a proxy did not say whose connection it is");
+                return None;
             }
         }
     }
-    let Some(_guest) = worker.front.calm.clients.enter(peer.ip()) else {
-        let error = ProxyError::TooManyConnections;
-        if acceptor.is_some() {
-            worker.front.refused(&error.into(), peer.ip());
-            return;
-        }
-        let session = Session::new(worker.clone(), Stream::Plain(stream), Buffer::default(), peer);
-        return session.turn_away(error).await;
-    };
     let Some(acceptor) = acceptor else {
-        return Session::new(worker.clone(), Stream::Plain(stream), Buffer::default(), peer).run().await;
+        return admit(Stream::Plain(stream), peer, place).map(Agreed::Http1);
     };
-    let within = worker.front.config.header_timeout;
-    // Boxed: a handshake is large, and over soon.
-    let shaken = Box::pin(tokio::time::timeout(within, acceptor.accept(stream))).await;
-    let stream = match shaken {
+    place.guest = front.calm.clients.enter(peer.ip());
+    if place.guest.is_none() {
+        worker.front.refused(&ProxyError::TooManyConnections.into(), peer.ip());
+        return None;
+    }
+    let stream = match tokio::time::timeout(within, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, %peer, "no TLS with a client"),
-        Err(_) => return tracing::debug!(%peer, "a client was too slow to agree on TLS"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "no TLS with a client");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a client was too slow to agree on TLS");
+            return None;
+        }
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Stream::Tls(Box::new(stream));
-    if is_http2 {
-        Box::pin(http2::serve(worker.clone(), Rewound { head: Buffer::default(), stream }, peer, true)).await;
-    } else {
-        Session::new(worker.clone(), stream, Buffer::default(), peer).run().await;
-    }
+    let session = Session::new(Stream::Tls(Box::new(stream)), peer, place);
+    Some(if is_http2 { Agreed::Http2(session) } else { Agreed::Http1(session) })
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::AnswerBody;
 use super::pipe::{PipeWriter, pipe};
 use crate::proxy::error::{PANIC, REPLICA};
-use crate::proxy::exchange::{Client, ClientFailure, Manner};
+use crate::proxy::exchange::{Client, ClientFailure, Departure, Manner};
 use crate::proxy::upstream::{Flight, Upstream};
 use crate::proxy::watch::Ticket;
 use crate::proxy::wire::fields::{Known, known, named_by_connection};
@@ -24,7 +24,6 @@ use crate::proxy::wire::response::Response;
 use crate::proxy::wire::{Version, emit};
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Http2 {
     body: Incoming,
     data: Bytes,
@@ -103,11 +102,13 @@ impl Client for Http2 {
         emit::last_chunk(out, &fields);
     }
 
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(head) = &mut self.head {
-            return head.poll_closed(cx);
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        match (&mut self.head, &self.pipe) {
+            (Some(head), _) => head.poll_closed(cx),
+            (None, Some(pipe)) => pipe.poll_deserted(cx),
+            (None, None) => Poll::Pending,
         }
-        self.pipe.as_ref().map_or(Poll::Pending, |pipe| pipe.poll_deserted(cx))
+        .map(|()| Departure::Gone)
     }
 
     fn inform(&mut self, _response: &Response<'_>) {
@@ -119,7 +120,12 @@ impl Client for Http2 {
         let mut answer = Answer::new(Either::Left(body));
         *answer.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = answer.headers_mut();
+        // RFC 9110 section 8.6: no length where there is no body; that of an answer to HEAD or of a 304 is news.
+        let no_length = response.status == 204;
         for field in response.fields {
+            if no_length && known(field.name) == Some(Known::ContentLength) {
+                continue;
+            }
             if !matches!(known(field.name), None | Some(Known::ContentLength | Known::RequestId))
                 || response.said.names_fields && named_by_connection(response.fields, field.name)
             {

@@ -5,6 +5,7 @@
 
 mod client;
 pub mod grpc;
+mod head;
 mod pipe;
 mod streams;
 pub mod upgrade;
@@ -12,18 +13,16 @@ pub mod upgrade;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
-use http_body::Body as _;
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
-use httparse::Header;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -38,12 +37,12 @@ use super::exchange::Terms;
 use super::forward::{Asked, Pool, Uncarried};
 use super::key;
 use super::pools::Way;
+use super::wire::Framing;
 use super::wire::emit::{self, Arrival, ClientName};
-use super::wire::fields::said;
-use super::wire::request::{Request as Head, RequestError, Target, is_idempotent};
-use super::wire::{Framing, Version};
+use super::wire::request::{RequestError, is_idempotent};
 use super::worker::Worker;
 use client::Http2;
+use head::{as_head, cookies, fields, framing};
 use pipe::PipeBody;
 use streams::Streams;
 
@@ -56,7 +55,7 @@ const MOST_RESETS: usize = 64;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// The body of an answer.
-pub type AnswerBody = Either<PipeBody, UnsyncBoxBody<Bytes, pipe::BrokenOff>>;
+pub type AnswerBody = Either<PipeBody, Pin<Box<dyn Body<Data = Bytes, Error = pipe::BrokenOff>>>>;
 
 /// The preface of a connection that is HTTP/2 from its first byte (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -96,7 +95,8 @@ where
         .keep_alive_interval(PING)
         .keep_alive_timeout(limits.header_timeout)
         .max_send_buf_size(SEND_BUFFER)
-        .adaptive_window(true);
+        .initial_stream_window_size(limits.stream_window.min(limits.connection_window))
+        .initial_connection_window_size(limits.connection_window);
     let (first, last) = (limits.header_timeout, limits.header_timeout);
     let streams = Streams::new(worker.watch.ticket(), first, limits.idle_timeout, limits.max_resets);
     let peer = Rc::new(Peer {
@@ -196,6 +196,9 @@ impl Peer {
         noted: Option<Box<Noted>>,
     ) -> Response<AnswerBody> {
         let front = &self.worker.front;
+        if let Err(error) = head::names_one_host(request.uri(), request.headers()) {
+            return self.refuse(error.into());
+        }
         if let Err(wait) = front.calm.clients.request(self.address.ip()) {
             return self.refuse(ProxyError::TooOften(wait).into());
         }
@@ -212,7 +215,8 @@ impl Peer {
             Way::To(pool) => pool,
         };
         if is_grpc {
-            return grpc::forward(&self.worker, pool, request, &self.name, self.tls).await;
+            let request_id = self.worker.request_id();
+            return grpc::forward(&self.worker, pool, request, &self.arrival(&request_id)).await;
         }
         let (done, answered) = oneshot::channel();
         tokio::task::spawn_local(self.clone().carry_and_log(pool.clone(), request, done, noted));
@@ -265,13 +269,7 @@ impl Peer {
         if let Some(noted) = noted.filter(|noted| noted.request_id.is_empty()) {
             noted.request_id = request_id.to_vec();
         }
-        let arrival = Arrival {
-            client: &self.name,
-            trusted: self.worker.front.config.trusts(self.address.ip()),
-            tls: self.tls,
-            request_id: &request_id,
-        };
-        emit::request(&mut text, &head, &arrival, framing);
+        emit::request(&mut text, &head, &self.arrival(&request_id), framing);
         if head.fields.iter().any(|field| field.name == "te") {
             // HTTP/2 knows only `trailers` here. Replicas ask for it before they send any (RFC 9110 section 6.5.1).
             text.truncate(text.len() - 2);
@@ -286,6 +284,7 @@ impl Peer {
             to_head: head.method == "HEAD",
             may_upgrade: false,
             began,
+            draining: &self.worker.draining,
         };
         let asked = Asked {
             key: &key,
@@ -306,12 +305,18 @@ impl Peer {
         }
     }
 
+    /// What a replica is told of a request that came over this connection.
+    fn arrival<'a>(&'a self, request_id: &'a [u8]) -> Arrival<'a> {
+        let trusted = self.worker.front.config.trusts(self.address.ip());
+        Arrival { client: &self.name, trusted, tls: self.tls, request_id }
+    }
+
     async fn administer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
         request.extensions_mut().insert(axum::extract::ConnectInfo(self.address));
         let request = request.map(|body| axum::body::Body::new(body.map_err(axum::Error::new)));
         let answered: Result<_, Infallible> = self.worker.front.contract.clone().oneshot(request).await;
         match answered {
-            Ok(answer) => answer.map(|body| Either::Right(body.map_err(|_| pipe::BrokenOff).boxed_unsync())),
+            Ok(answer) => answer.map(|body| boxed(body.map_err(|_| pipe::BrokenOff))),
             Err(never) => match never {},
         }
     }
@@ -320,6 +325,10 @@ impl Peer {
         self.worker.front.refused(&refusal, self.address.ip());
         refusal.response().map(whole)
     }
+}
+
+fn boxed(body: impl Body<Data = Bytes, Error = pipe::BrokenOff> + 'static) -> AnswerBody {
+    Either::Right(Box::pin(body))
 }
 
 /// The host that a request is for, as [`Head::host`] has it.
@@ -331,52 +340,5 @@ fn host(request: &Request<Incoming>) -> &[u8] {
 }
 
 fn whole(body: Full<Bytes>) -> AnswerBody {
-    Either::Right(body.map_err(|never| match never {}).boxed_unsync())
-}
-
-fn framing(headers: &HeaderMap, body: &Incoming) -> Framing {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    match length {
-        _ if body.is_end_stream() => Framing::None,
-        Some(0) | None => Framing::Chunked,
-        Some(length) => Framing::Length(length),
-    }
-}
-
-/// RFC 9113 section 8.2.3: one field where HTTP/2 may have several.
-fn cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    let mut joined = cookies.next()?.as_bytes().to_vec();
-    for cookie in cookies {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(cookie.as_bytes());
-    }
-    Some(joined)
-}
-
-fn fields<'a>(headers: &'a HeaderMap, cookies: Option<&'a [u8]>) -> Vec<Header<'a>> {
-    let others = headers.iter().filter(|(name, _)| **name != COOKIE);
-    let fields = others.map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() });
-    fields.chain(cookies.map(|value| Header { name: "cookie", value })).collect()
-}
-
-fn as_head<'a>(
-    head: &'a http::request::Parts,
-    fields: &'a [Header<'a>],
-    framing: Framing,
-) -> Result<Head<'a>, ProxyError> {
-    let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    let said = said(fields).map_err(RequestError::from)?;
-    if head.method == http::Method::CONNECT {
-        return Err(RequestError::Connect.into());
-    }
-    Ok(Head {
-        method: head.method.as_str(),
-        target: Target { path_and_query, authority },
-        version: Version::Http2,
-        fields,
-        said,
-        framing,
-    })
+    boxed(body.map_err(|never| match never {}))
 }

@@ -144,7 +144,6 @@ impl Drop for Open {
 
 /// An answer's body that says what it waits for: a piece that was asked for waits for a replica; when none is asked
 /// for, the client has not read the last one.
-#[derive(Debug)]
 pub(super) struct Counted {
     body: AnswerBody,
     open: Open,

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use super::fields::{Known, known, list, named_by_connection};
+use super::fields::{Known, known, named_by_connection};
+use super::forwarded::Forwarded;
 use super::request::Request;
 use super::response::Response;
 use super::{Framing, Version};
@@ -23,23 +24,23 @@ pub struct Arrival<'a> {
 
 /// A client's address as it stands in headers, made once a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientName {
-    address: Box<str>,
-    node: Box<str>,
-}
+pub struct ClientName(Box<str>);
 
 impl ClientName {
     /// The address, an IPv4 one that was mapped into IPv6 as what it is.
     pub fn new(client: IpAddr) -> Self {
         let client = client.to_canonical();
-        let address = client.to_string().into_boxed_str();
-        let node = if client.is_ipv6() { format!("\"[{address}]\"").into() } else { address.clone() };
-        Self { address, node }
+        Self(if client.is_ipv6() { format!("\"[{client}]\"") } else { client.to_string() }.into())
     }
 
     /// As in `X-Forwarded-For`.
     pub fn address(&self) -> &str {
-        &self.address
+        self.0.strip_prefix("\"[").and_then(|name| name.strip_suffix("]\"")).unwrap_or(&self.0)
+    }
+
+    /// As in `Forwarded`: an address of IPv6 is quoted there.
+    pub fn node(&self) -> &str {
+        &self.0
     }
 }
 
@@ -48,35 +49,9 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, arrival: &Arrival<'_>, 
     put(out, &[request.method.as_bytes(), b" ", request.target.path_and_query.as_bytes(), b" HTTP/1.1\r\n"]);
     let host = request.host();
     put(out, &[b"Host: ", host, b"\r\n"]);
-    let (mut forwarded, mut forwarded_for, mut forwarded_host, mut forwarded_proto) =
-        (None, None, None, None);
     for field in request.fields {
-        match known(field.name) {
-            None => {}
-            Some(Known::Expect) => {}
-            Some(Known::Forwarded) => {
-                if arrival.trusted {
-                    forwarded = join(forwarded, field.value);
-                }
-                continue;
-            }
-            Some(Known::ForwardedFor) => {
-                if arrival.trusted {
-                    forwarded_for = join(forwarded_for, field.value);
-                }
-                continue;
-            }
-            Some(Known::ForwardedHost) => {
-                forwarded_host = Some(field.value).filter(|_| arrival.trusted);
-                continue;
-            }
-            Some(Known::ForwardedProto) => {
-                forwarded_proto = Some(field.value).filter(|_| arrival.trusted);
-                continue;
-            }
-            Some(_) => continue,
-        }
-        if request.said.names_fields && named_by_connection(request.fields, field.name) {
+        let passes = matches!(known(field.name), None | Some(Known::Expect));
+        if !passes || request.said.names_fields && named_by_connection(request.fields, field.name) {
             continue;
         }
         put(out, &[field.name.as_bytes(), b": ", field.value, b"\r\n"]);
@@ -85,22 +60,8 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, arrival: &Arrival<'_>, 
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
     write_framing(out, framing);
-    let proto: &[u8] = if arrival.tls { b"https" } else { b"http" };
-    out.extend_from_slice(b"Forwarded: ");
-    if let Some(earlier) = forwarded {
-        put(out, &[&earlier, b", "]);
-    }
-    put(out, &[b"for=", arrival.client.node.as_bytes()]);
-    if !host.is_empty() && !host.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-        put(out, &[b";host=\"", host, b"\""]);
-    }
-    put(out, &[b";proto=", proto, b"\r\nX-Forwarded-For: "]);
-    if let Some(earlier) = forwarded_for {
-        put(out, &[&earlier, b", "]);
-    }
-    put(out, &[arrival.client.address.as_bytes(), b"\r\nX-Forwarded-Host: ", forwarded_host.unwrap_or(host)]);
-    put(out, &[b"\r\nX-Forwarded-Proto: ", forwarded_proto.unwrap_or(proto)]);
-    put(out, &[b"\r\nX-Request-Id: ", request.said.request_id.unwrap_or(arrival.request_id)]);
+    Forwarded::of(request, arrival).write(out);
+    put(out, &[b"X-Request-Id: ", request.said.request_id.unwrap_or(arrival.request_id)]);
     put(out, &[b"\r\nVia: ", received_as(request.version), b" slipring\r\n"]);
     if let Some(protocol) = request.said.upgrade {
         put(out, &[b"Connection: upgrade\r\nUpgrade: ", protocol, b"\r\n"]);
@@ -214,17 +175,6 @@ fn received_as(version: Version) -> &'static [u8] {
         Version::Http11 => b"1.1",
         Version::Http2 => b"2",
     }
-}
-
-fn join(earlier: Option<Vec<u8>>, value: &[u8]) -> Option<Vec<u8>> {
-    let mut joined = earlier.unwrap_or_default();
-    for item in list(value) {
-        if !joined.is_empty() {
-            joined.extend_from_slice(b", ");
-        }
-        joined.extend_from_slice(item);
-    }
-    Some(joined).filter(|joined| !joined.is_empty())
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {

@@ -1,6 +1,19 @@
 //! What the fields of a head say about the message and the connection, gathered in one pass.
 
+use std::mem::MaybeUninit;
+
 use httparse::Header;
+
+/// Fields of a head at the very most; a configuration may allow fewer.
+pub const MOST_FIELDS: usize = 128;
+
+/// Room for the fields of a head.
+pub type Room<'a> = [MaybeUninit<Header<'a>>; MOST_FIELDS];
+
+/// Room for the fields of a head, with nothing in it: to fill 4 kB with nothing twice a request takes time.
+pub const fn room<'a>() -> Room<'a> {
+    [const { MaybeUninit::uninit() }; MOST_FIELDS]
+}
 
 /// A field that the balancer acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +46,19 @@ pub enum Known {
     RequestId,
     /// The balancer's own: `x-slipring-replica`, `x-slipring-panic`.
     Replica,
+    /// One of these with an underscore for a hyphen, like `X_Forwarded_For`. A replica behind CGI, WSGI or the like
+    /// cannot tell the two apart (RFC 3875 section 4.1.18), so that a client would speak in our name. It is left out;
+    /// other names with underscores pass. (nginx leaves out all of them, which costs honest users their fields,
+    /// HAProxy none.)
+    Alias,
 }
 
 /// Which of them `name` is.
 pub fn known(name: &str) -> Option<Known> {
     // By length first: most names are none of these, and are told apart by one comparison.
     let among = |names: &[(&str, Known)]| {
-        names.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)).map(|&(_, known)| known)
+        let found = names.iter().find(|(own, _)| is_like(name, own));
+        found.map(|&(_, known)| if name.contains('_') { Known::Alias } else { known })
     };
     match name.len() {
         2 => among(&[("te", Known::Te)]),
@@ -64,6 +83,12 @@ pub fn known(name: &str) -> Option<Known> {
         19 => among(&[("proxy-authorization", Known::Hop)]),
         _ => None,
     }
+}
+
+/// Whether `name` is `own`, but for case and underscores in the place of hyphens.
+fn is_like(name: &str, own: &str) -> bool {
+    let like = |(byte, own): (u8, u8)| byte.to_ascii_lowercase() == own || byte == b'_' && own == b'-';
+    name.len() == own.len() && name.bytes().zip(own.bytes()).all(like)
 }
 
 /// Why the fields of a message contradict each other or themselves.
@@ -109,6 +134,8 @@ pub struct Said<'a> {
     pub host: Option<&'a [u8]>,
     /// The name of the request that came with it.
     pub request_id: Option<&'a [u8]>,
+    /// Somebody says on whose behalf it was sent.
+    pub forwarded: bool,
 }
 
 /// Reads the fields.
@@ -152,6 +179,9 @@ pub fn said<'a>(fields: &[Header<'a>]) -> Result<Said<'a>, FieldError> {
                 Some(_) => return Err(FieldError::Host),
             },
             Some(Known::RequestId) if said.request_id.is_none() => said.request_id = Some(field.value),
+            Some(Known::Forwarded | Known::ForwardedFor | Known::ForwardedHost | Known::ForwardedProto) => {
+                said.forwarded = true
+            }
             _ => {}
         }
     }

@@ -10,6 +10,8 @@ pub mod body;
 pub mod chunked;
 pub mod emit;
 pub mod fields;
+pub mod forwarded;
+pub mod path;
 pub mod request;
 pub mod response;
 #[cfg(test)]

@@ -2,11 +2,9 @@
 
 use httparse::{Header, Status};
 
-use super::fields::{FieldError, Said, said};
+use super::fields::{FieldError, Room, Said, said};
 use super::{Framing, Version, lines_end_in_crlf};
 
-/// Fields of a head at the very most; a configuration may allow fewer.
-pub const MOST_FIELDS: usize = 128;
 const LONGEST_METHOD: usize = 32;
 
 /// Why a request is refused. One that is refused is the last of its connection: nobody knows where the next begins.
@@ -74,12 +72,9 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Parses the head at the beginning of `input`: the request and the head's length, or `None` while it is
     /// incomplete.
-    pub fn parse(
-        input: &'a [u8],
-        storage: &'a mut [Header<'a>],
-    ) -> Result<Option<(Self, usize)>, RequestError> {
-        let mut parsed = httparse::Request::new(storage);
-        let length = match parsed.parse(input) {
+    pub fn parse(input: &'a [u8], room: &'a mut Room<'a>) -> Result<Option<(Self, usize)>, RequestError> {
+        let mut parsed = httparse::Request::new(&mut []);
+        let length = match parsed.parse_with_uninit_headers(input, room) {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) => return Ok(None),
             Err(httparse::Error::Version) => return Err(RequestError::Version),
@@ -94,12 +89,16 @@ impl<'a> Request<'a> {
         }
         let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
         let fields: &'a [Header<'a>] = parsed.headers;
-        let said = said(fields).map_err(|error| match error {
+        let mut said = said(fields).map_err(|error| match error {
             FieldError::Coding => RequestError::Coding,
             other => RequestError::Contradiction(other),
         })?;
-        if version == Version::Http10 && said.chunked {
-            return Err(RequestError::Coding); // RFC 9112 section 6.1: faulty framing
+        if version == Version::Http10 {
+            if said.chunked {
+                return Err(RequestError::Coding); // RFC 9112 section 6.1: faulty framing
+            }
+            // RFC 9110 section 7.8: there is no upgrade from there.
+            (said.upgrade, said.offers_h2c) = (None, false);
         }
         if method == "CONNECT" {
             return Err(RequestError::Connect);
@@ -168,7 +167,7 @@ fn target<'a>(method: &str, text: &'a str) -> Result<Target<'a>, RequestError> {
 }
 
 /// A host and perhaps a port (RFC 9110 section 7.2); the userinfo of old is not one (section 4.2.4).
-fn is_host(text: &[u8]) -> bool {
+pub(crate) fn is_host(text: &[u8]) -> bool {
     let (name, port) = match text.strip_prefix(b"[") {
         Some(rest) => {
             let Some(end) = memchr::memchr(b']', rest) else { return false };

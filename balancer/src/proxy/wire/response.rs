@@ -2,7 +2,7 @@
 
 use httparse::{Header, Status};
 
-use super::fields::{Said, said};
+use super::fields::{Room, Said, said};
 use super::{Framing, Version, lines_end_in_crlf};
 
 /// The answer of a replica that cannot be understood.
@@ -32,11 +32,12 @@ impl<'a> Response<'a> {
     /// incomplete. `to_head`: the request was a HEAD, so no body comes whatever the fields say.
     pub fn parse(
         input: &'a [u8],
-        storage: &'a mut [Header<'a>],
+        room: &'a mut Room<'a>,
         to_head: bool,
     ) -> Result<Option<(Self, usize)>, ResponseError> {
-        let mut parsed = httparse::Response::new(storage);
-        let length = match parsed.parse(input) {
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let length = match config.parse_response_with_uninit_headers(&mut parsed, input, room) {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) => return Ok(None),
             Err(_) => return Err(ResponseError),

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::emit::{self, Arrival, ClientName, Departure};
+use super::super::fields::room;
 use super::super::request::Request;
 use super::super::response::Response;
 use super::super::{Framing, Version};
@@ -127,14 +128,14 @@ proptest! {
     ) {
         prop_assume!(method != "CONNECT");
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a.example:8080\r\n{framing}{}\r\n", written(&fields));
-        let mut storage = [EMPTY_HEADER; 128];
+        let mut storage = room();
         let (before, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
         let name = ClientName::new(IpAddr::from([192, 0, 2, 7]));
         let arrival = Arrival { client: &name, trusted, tls: false, request_id: b"fresh" };
         let mut out = Vec::new();
         emit::request(&mut out, &before, &arrival, before.framing);
         out.extend_from_slice(b"behind");
-        let mut storage = [EMPTY_HEADER; 128];
+        let mut storage = room();
         let (after, length) = Request::parse(&out, &mut storage).unwrap().unwrap();
 
         prop_assert_eq!(&out[length..], b"behind");
@@ -169,7 +170,7 @@ proptest! {
         keep_alive in any::<bool>(),
     ) {
         let text = format!("HTTP/1.1 {status} {reason}\r\n{framing}{}\r\n", written(&fields));
-        let mut storage = [EMPTY_HEADER; 128];
+        let mut storage = room();
         let (before, _) = Response::parse(text.as_bytes(), &mut storage, to_head).unwrap().unwrap();
         let sent = match before.framing {
             Framing::UntilClose => Framing::Chunked,
@@ -181,7 +182,7 @@ proptest! {
         let mut out = Vec::new();
         emit::response(&mut out, &before, &departure);
         out.extend_from_slice(b"behind");
-        let mut storage = [EMPTY_HEADER; 128];
+        let mut storage = room();
         let (after, length) = Response::parse(&out, &mut storage, to_head).unwrap().unwrap();
 
         prop_assert_eq!(&out[length..], b"behind");
@@ -200,7 +201,7 @@ proptest! {
 #[test]
 fn a_replicas_connection_field_cannot_name_the_length_away() {
     let text = b"HTTP/1.1 200 OK\r\nConnection: content-length\r\nContent-Length: 0\r\n\r\n";
-    let mut storage = [EMPTY_HEADER; 8];
+    let mut storage = room();
     let (response, _) = Response::parse(text, &mut storage, false).unwrap().unwrap();
     let departure = Departure {
         replica: b"S1",
@@ -217,4 +218,27 @@ fn a_replicas_connection_field_cannot_name_the_length_away() {
         "{}",
         String::from_utf8_lossy(&out)
     );
+}
+
+/// A replica behind CGI or WSGI reads `X_Forwarded_For` as `X-Forwarded-For`.
+#[test]
+fn a_name_that_some_read_as_ours_ends_here() {
+    let text = "POST / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 6.6.6.6\r\nx-forwarded_proto: https\r\n\
+        X_REQUEST_ID: forged\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nX_Slipring_Replica: S9\r\n\
+        User_Id: ann\r\nX_A: kept\r\n\r\n";
+    let mut storage = room();
+    let (request, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
+    assert_eq!(request.framing, Framing::None);
+    let name = ClientName::new(IpAddr::from([192, 0, 2, 7]));
+    for trusted in [true, false] {
+        let arrival = Arrival { client: &name, trusted, tls: false, request_id: b"fresh" };
+        let mut out = Vec::new();
+        emit::request(&mut out, &request, &arrival, request.framing);
+        let mut storage = room();
+        let (sent, _) = Request::parse(&out, &mut storage).unwrap().unwrap();
+        let aliases: Vec<_> = sent.fields.iter().filter(|field| field.name.contains('_')).collect();
+        assert_eq!(aliases.iter().map(|field| field.name).collect::<Vec<_>>(), ["User_Id", "X_A"]);
+        assert_eq!(sent.field("x-forwarded-for").unwrap(), b"192.0.2.7");
+        assert_eq!(sent.field("x-request-id").unwrap(), b"fresh");
+    }
 }

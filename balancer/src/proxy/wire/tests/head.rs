@@ -1,11 +1,11 @@
 //! Heads: which are taken, as what, and which are not.
 
-use httparse::EMPTY_HEADER;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::Framing::{self, Chunked, Length, None as Nothing, UntilClose};
 use super::super::fields::FieldError;
+use super::super::fields::room;
 use super::super::request::RequestError::{self, Coding, Connect, Contradiction, Fields, Syntax, Version};
 use super::super::request::{Request, head_end};
 use super::super::response::{Response, ResponseError};
@@ -15,7 +15,7 @@ use super::{config, hostile};
 type Meaning = (String, String, String, Framing, bool);
 
 fn request(text: &[u8]) -> Result<Option<Meaning>, RequestError> {
-    let mut storage = [EMPTY_HEADER; 128];
+    let mut storage = room();
     Request::parse(text, &mut storage).map(|parsed| {
         parsed.map(|(request, length)| {
             assert!(length <= text.len());
@@ -125,7 +125,7 @@ fn requests_that_are_refused() {
 }
 
 fn response(text: &[u8], to_head: bool) -> Result<Option<(u16, Framing, bool)>, ResponseError> {
-    let mut storage = [EMPTY_HEADER; 128];
+    let mut storage = room();
     Response::parse(text, &mut storage, to_head).map(|parsed| {
         parsed.map(|(response, length)| {
             assert!(length <= text.len());
@@ -197,7 +197,7 @@ proptest! {
         let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
         let bytes = &bytes[start..]; // empty lines before a request are dropped before
         let end = head_end(bytes, 0);
-        let mut storage = [EMPTY_HEADER; 128];
+        let mut storage = room();
         if let Ok(Some((_, length))) = Request::parse(bytes, &mut storage) {
             prop_assert_eq!(end, Ok(Some(length)));
         }

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use http::{Request as Asked, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
-use httparse::EMPTY_HEADER;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +20,7 @@ use proptest::sample::{select, subsequence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::Framing;
+use super::super::fields::room;
 use super::super::request::Request;
 use super::body::read;
 use super::chunked::written;
@@ -99,7 +99,7 @@ proptest! {
         bytes[at] = byte;
         let ours = read(Framing::Chunked, &[&bytes], usize::MAX, 8192);
         // Whatever is a whole body here is the same body there, unless its trailers are none: those are dropped here.
-        let mut storage = [EMPTY_HEADER; 16];
+        let mut storage = [httparse::EMPTY_HEADER; 128];
         if let Some(section) = &ours.trailers
             && super::super::chunked::parse_trailers(section, &mut storage).is_ok()
         {
@@ -127,7 +127,7 @@ proptest! {
             let at = at % text.len();
             text[at] = byte;
         }
-        let mut storage = [EMPTY_HEADER; 128];
+        let mut storage = room();
         let Ok(Some((request, length))) = Request::parse(&text, &mut storage) else { return Ok(()) };
         let heard = hyper_hears(&text[..length]);
         let first = heard.first().cloned().unwrap_or_default();
@@ -175,7 +175,7 @@ fn what_hyper_takes_and_is_refused_here() {
     ] {
         let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
         assert_eq!(hyper_hears(text.as_bytes()).len(), 1, "{field:?}");
-        let mut storage = [EMPTY_HEADER; 8];
+        let mut storage = room();
         assert!(Request::parse(text.as_bytes(), &mut storage).is_err(), "{field:?}");
     }
 }
@@ -184,7 +184,7 @@ fn what_hyper_takes_and_is_refused_here() {
 fn what_hyper_refuses_and_is_taken_here() {
     for target in ["/<", "/>", "/`"] {
         let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-        let mut storage = [EMPTY_HEADER; 8];
+        let mut storage = room();
         let (request, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
         assert_eq!(request.target.path_and_query, target);
         assert_eq!(hyper_hears(text.as_bytes()), [], "{target}");

@@ -1,0 +1,87 @@
+//! What gRPC calls things: the codes, and what they are told in.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+
+use super::super::{AnswerBody, boxed};
+
+/// The codes that the balancer itself answers with (grpc/status.h).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Code {
+    Cancelled = 1,
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+}
+
+/// What a replica's end of a call means (gRPC over HTTP/2, "HTTP2 Transport Mapping", errors). A connection that
+/// broke is UNAVAILABLE: nobody knows whether the call ran, and it is not sent again from here.
+pub(super) fn meaning(error: &hyper::Error) -> Code {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(reason) = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
+            return match reason {
+                h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR => Code::Unavailable,
+                h2::Reason::CANCEL => Code::Cancelled,
+                h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+                h2::Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+                _ => Code::Internal,
+            };
+        }
+        source = error.source();
+    }
+    Code::Unavailable
+}
+
+/// Whether a request is a call of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"application/grpc")
+            && matches!(value.get(b"application/grpc".len()), None | Some(b'+' | b';'))
+    })
+}
+
+/// `grpc-timeout`: at most eight digits and a unit.
+pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// An answer of the balancer's own, in gRPC's words: HTTP's 200 and a status of its own.
+pub(super) fn failure(code: Code, words: &str) -> Response<AnswerBody> {
+    let body = boxed(Empty::new().map_err(|never| match never {}));
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::OK;
+    *response.headers_mut() = status(code, words);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+pub(super) fn status(code: Code, words: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(code as u16));
+    if let Ok(words) = HeaderValue::from_str(&words.replace('%', "%25")) {
+        headers.insert(HeaderName::from_static("grpc-message"), words);
+    }
+    headers
+}
