@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::fleet::events::Events;
 use crate::fleet::runtime::docker::Family;
 use crate::fleet::shell::{Surroundings, unix_ms};
+use crate::inherit::Inherited;
 use crate::metrics::Metrics;
 use crate::proxy::calm::Calm;
 use crate::proxy::forward::Pool;
@@ -31,8 +32,6 @@ use crate::proxy::worker::Listeners;
 use crate::sampled::Sampled;
 use crate::start::{Begun, PoolError, begin_pool};
 
-/// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
-const BACKLOG: u32 = 4096;
 /// How long the last lines of the access log may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -66,7 +65,10 @@ pub struct Balancer {
     config: Config,
     main: Vec<std::net::TcpListener>,
     over_tls: Option<(Vec<std::net::TcpListener>, Tls)>,
-    admin_only: TcpListener,
+    /// One.
+    admin_only: Vec<std::net::TcpListener>,
+    /// Another balancer serves until this one can, or clients wait in a queue meanwhile.
+    beside: bool,
     front: Arc<Front>,
     alarm: Alarm,
     admin: Admin,
@@ -74,23 +76,37 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Binds both ports, then begins the fleet.
+    /// Binds the ports that were not inherited, then begins the fleet. Nobody is served before [`Balancer::open`].
     ///
     /// # Errors
     /// When a port is taken or replicas cannot be started at all; then nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let main = front::bind(config.listen, config.proxy.workers, config.reuse_port)
-            .map_err(|source| StartError::Bind { key: "listen", address: config.listen, source })?;
+    pub async fn start(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
+        let beside = config.reuse_port || !inherited.is_empty();
+        let workers = config.proxy.workers;
+        let mut bound = |key: &'static str, address| {
+            match inherited.take(key) {
+                Some(socket) => front::share(socket, workers),
+                None => front::bind(address, workers, config.reuse_port),
+            }
+            .map_err(|source| StartError::Bind { key, address, source })
+        };
+        let main = bound("listen", config.listen)?;
         let over_tls = match &config.tls {
             Some((address, files)) => {
                 let tls = Tls::load(files.clone(), &[b"h2", b"http/1.1"])?;
-                let listeners = front::bind(*address, config.proxy.workers, config.reuse_port)
-                    .map_err(|source| StartError::Bind { key: "tls.listen", address: *address, source })?;
-                Some((listeners, tls))
+                Some((bound("tls.listen", *address)?, tls))
             }
             None => None,
         };
-        let admin_only = bind("admin.listen", config.admin.listen, config.reuse_port)?;
+        let admin_only = match inherited.take("admin.listen") {
+            Some(socket) => front::share(socket, 1),
+            None => front::bind(config.admin.listen, 1, config.reuse_port),
+        }
+        .map_err(|source| StartError::Bind {
+            key: "admin.listen",
+            address: config.admin.listen,
+            source,
+        })?;
         let metrics = Arc::new(Metrics::new()?);
         let events = Events::starting_at(unix_ms());
         let alarm = Alarm::default();
@@ -143,7 +159,39 @@ impl Balancer {
             metrics,
             complaints: Sampled::default(),
         });
-        Ok(Self { config, main, over_tls, admin_only, front, alarm, admin, runtime })
+        Ok(Self { config, main, over_tls, admin_only, beside, front, alarm, admin, runtime })
+    }
+
+    /// Lets clients connect. Where another balancer serves them until then, or the queue of an inherited socket holds
+    /// them, only when every pool has settled: nobody would be better off here before.
+    ///
+    /// # Errors
+    /// When another program listens there by now.
+    pub async fn open(&self) -> Result<(), StartError> {
+        if self.beside {
+            let pools = self.admin.pools.load_full();
+            join_all(pools.all().map(async |pool| {
+                let within = pool.config.fleet.start_timeout;
+                if tokio::time::timeout(within, pool.fleet.settled()).await.is_err() {
+                    tracing::warn!(
+                        pool = &*pool.config.name,
+                        ?within,
+                        "not every replica has settled in time"
+                    );
+                }
+            }))
+            .await;
+        }
+        let over_tls = self.over_tls.as_ref().map_or(&[][..], |(listeners, _)| listeners);
+        let tls_address = self.config.tls.as_ref().map_or(self.config.listen, |(address, _)| *address);
+        for (key, address, listeners) in [
+            ("admin.listen", self.config.admin.listen, &self.admin_only[..]),
+            ("tls.listen", tls_address, over_tls),
+            ("listen", self.config.listen, &self.main),
+        ] {
+            front::listen(listeners).map_err(|source| StartError::Bind { key, address, source })?;
+        }
+        Ok(())
     }
 
     /// Where clients connect.
@@ -164,7 +212,7 @@ impl Balancer {
     /// # Errors
     /// When the operating system does not say.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin_only.local_addr()
+        self.admin_only[0].local_addr()
     }
 
     /// What runs the replicas of the pool without a name.
@@ -178,13 +226,17 @@ impl Balancer {
         let Self { config, main, over_tls, admin_only, front, alarm, admin, .. } = self;
         let limits =
             Limits { connections: config.admin.max_connections, idle_timeout: config.proxy.idle_timeout };
-        let administration = tokio::spawn(serve(
-            admin_only,
-            admin.everything(),
-            admin.metrics.clone(),
-            limits,
-            admin.ended.clone(),
-        ));
+        let (router, counted, ended) = (admin.everything(), admin.metrics.clone(), admin.ended.clone());
+        let administration = tokio::spawn(async move {
+            for listener in admin_only {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        serve(listener, router.clone(), counted.clone(), limits, ended.clone()).await
+                    }
+                    Err(error) => tracing::error!(%error, "the admin port cannot be served"),
+                }
+            }
+        });
         let stopping = admin.stopping.clone();
         let following = over_tls.as_ref().map(|(_, tls)| tokio::spawn(tls.clone().follow()));
         let mut threads = front.clone().serve(listeners(main, over_tls), &alarm);
@@ -263,15 +315,4 @@ fn affordable(wanted: usize) -> usize {
         tracing::info!(wanted, room, "the limit of open files (ulimit -n) allows fewer clients at a time");
     }
     wanted.min(room)
-}
-
-fn bind(key: &'static str, address: SocketAddr, beside: bool) -> Result<TcpListener, StartError> {
-    let bound = || {
-        let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-        socket.set_reuseaddr(true)?;
-        socket.set_reuseport(beside)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bound().map_err(|source| StartError::Bind { key, address, source })
 }

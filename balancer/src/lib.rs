@@ -8,6 +8,7 @@ pub mod app;
 mod chain;
 pub mod config;
 pub mod fleet;
+pub mod inherit;
 pub mod metrics;
 pub mod proxy;
 pub mod sampled;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring_balancer::app::Balancer;
 use slipring_balancer::config::{Config, DEFAULT_FILE, Sources};
+use slipring_balancer::inherit::Inherited;
 
 use crate::report::complain;
 use crate::signals::{Signals, Stop};
@@ -123,14 +124,33 @@ async fn serve(config: Config) -> ExitCode {
 }
 
 async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
+    let inherited = match Inherited::from_environment(config.tls.is_some()) {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     let started = tokio::select! {
-        started = Balancer::start(config) => started,
+        started = Balancer::start(config, inherited) => started,
         () = stop.asked() => return ExitCode::SUCCESS,
     };
     let balancer = match started {
         Ok(balancer) => balancer,
         Err(error) => {
             complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let opened = tokio::select! {
+        opened = balancer.open() => opened.map(|()| true),
+        () = stop.asked() => Ok(false),
+    };
+    let open = match opened {
+        Ok(open) => open,
+        Err(error) => {
+            complain(&error);
+            balancer.run(std::future::ready(())).await;
             return ExitCode::FAILURE;
         }
     };
@@ -147,7 +167,13 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
         }
     }
     tracing::info!(runtime = balancer.runtime(), "the balancer runs");
-    let left = balancer.run(stop.asked()).await;
+    let left = balancer
+        .run(async {
+            if open {
+                stop.asked().await
+            }
+        })
+        .await;
     if left.is_empty() {
         return ExitCode::SUCCESS;
     }

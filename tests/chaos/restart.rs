@@ -1,20 +1,18 @@
 //! A hundred new balancers, one after the other, each in the place of the last, under load: no request is lost.
 
 use std::net::TcpListener;
-use std::time::Instant;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use slipring_tests::upstream::{Upstream, whole};
-use slipring_tests::{Balancer, Load, Setup, measured, require};
-use std::os::fd::AsRawFd;
-use std::time::Duration;
+use slipring_tests::{Balancer, Load, Setup, measured};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
-/// Restarts, and those of a run that nobody made compulsory.
-const RESTARTS: (u32, u32) = (100, 15);
+const RESTARTS: u32 = 100;
 
 async fn upstreams() -> Vec<Upstream> {
     let mut upstreams = Vec::new();
@@ -33,13 +31,12 @@ async fn ended(balancer: &mut Balancer) {
 /// Beside each other on shared addresses: the next one serves before the last one ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn balancers_that_follow_each_other_on_one_port_lose_no_request() {
-    let restarts = if require("long") { RESTARTS.0 } else { RESTARTS.1 };
     let upstreams = upstreams().await;
     let setup = Setup::new(SLIPRING).upstreams(&upstreams).set("reuse_port", true);
     let mut balancer = setup.launch().await;
     let setup = setup.set("listen", balancer.main.address).set("admin.listen", balancer.admin.address);
     let (load, began) = (Load::start(balancer.main, "/get", 500), Instant::now());
-    for _ in 0..restarts {
+    for _ in 0..RESTARTS {
         load.more(20).await;
         let next = setup.launch().await;
         ended(&mut balancer).await;
@@ -48,7 +45,7 @@ async fn balancers_that_follow_each_other_on_one_port_lose_no_request() {
     load.more(20).await;
     let report = load.stop().await;
     measured(&format!(
-        "{restarts} restarts in {:.0?}: {} requests, {:?}, the slowest {:?}",
+        "{RESTARTS} restarts in {:.0?}: {} requests, {:?}, the slowest {:?}",
         began.elapsed(),
         report.answered,
         report.failures,
@@ -61,7 +58,6 @@ async fn balancers_that_follow_each_other_on_one_port_lose_no_request() {
 /// As systemd does it: the socket is open before, between and after.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inherited_socket_loses_no_request_over_restarts() {
-    let restarts = if require("long") { RESTARTS.0 } else { RESTARTS.1 };
     let upstreams = upstreams().await;
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     fcntl_setfd(&socket, FdFlags::empty()).expect("it is ours");
@@ -73,7 +69,7 @@ async fn an_inherited_socket_loses_no_request_over_restarts() {
     let mut balancer = setup.launch().await;
     assert_eq!(balancer.main.address, socket.local_addr().expect("it is bound"), "it is this socket");
     let (load, began) = (Load::start(balancer.main, "/get", 500), Instant::now());
-    for _ in 0..restarts {
+    for _ in 0..RESTARTS {
         load.more(20).await;
         ended(&mut balancer).await;
         balancer = setup.launch().await;
@@ -81,7 +77,7 @@ async fn an_inherited_socket_loses_no_request_over_restarts() {
     load.more(20).await;
     let report = load.stop().await;
     measured(&format!(
-        "{restarts} restarts in {:.0?}: {} requests, {:?}, the slowest {:?}",
+        "{RESTARTS} restarts in {:.0?}: {} requests, {:?}, the slowest {:?}",
         began.elapsed(),
         report.answered,
         report.failures,

@@ -35,7 +35,17 @@ pub struct Report {
     /// The longest that an answer took.
     pub slowest: Duration,
     /// How long each answer took, in the order in which they came.
-    pub latencies: Vec<Duration>,
+    pub latencies: Latencies,
+}
+
+/// Many times, of which a report shows only their number.
+#[derive(Clone, Default)]
+pub struct Latencies(Vec<Duration>);
+
+impl std::fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} latencies", self.0.len())
+    }
 }
 
 impl Load {
@@ -96,7 +106,7 @@ type Landed = (Result<slipring_plots::load::client::Answer, slipring_plots::load
 impl Report {
     fn count(&mut self, (outcome, took): Landed) {
         self.slowest = self.slowest.max(took);
-        self.latencies.push(took);
+        self.latencies.0.push(took);
         match outcome {
             Ok(answer) if answer.status == 200 => {
                 self.answered += 1;
@@ -112,7 +122,7 @@ impl Report {
 
     /// What 99 of 100 answers took at most.
     pub fn p99(&self) -> Duration {
-        let mut sorted = self.latencies.clone();
+        let mut sorted = self.latencies.0.clone();
         sorted.sort_unstable();
         sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
     }

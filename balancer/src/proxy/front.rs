@@ -116,7 +116,8 @@ impl Threads {
     }
 }
 
-/// Binds `address` once for each of `count` threads; `beside`: also where another balancer has it and shares it.
+/// Binds `address` once for each of `count` threads; `beside`: also where another balancer has it and shares it. Nobody
+/// can connect before [`listen`].
 ///
 /// # Errors
 /// When it is taken, or is none of ours.
@@ -131,9 +132,31 @@ pub fn bind(address: SocketAddr, count: usize, beside: bool) -> io::Result<Vec<T
     for _ in 1..count {
         listeners.push(listener(address, true)?);
     }
-    for listener in &listeners {
+    Ok(listeners)
+}
+
+/// Lets clients connect.
+///
+/// # Errors
+/// When another program has begun to listen there since it was bound.
+pub fn listen(listeners: &[TcpListener]) -> io::Result<()> {
+    for listener in listeners {
         rustix::net::listen(listener, BACKLOG)?;
     }
+    Ok(())
+}
+
+/// The socket that somebody else listens on for us, for each of `count` threads.
+///
+/// # Errors
+/// When the kernel has no more descriptors.
+pub fn share(inherited: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    inherited.set_nonblocking(true)?;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 1..count {
+        listeners.push(inherited.try_clone()?);
+    }
+    listeners.push(inherited);
     Ok(listeners)
 }
 

@@ -32,8 +32,9 @@ use administer::as_http;
 
 /// Who asks again within this is likely to do so once more: the connection is kept as a busy one for as long.
 const HURRY: Duration = Duration::from_millis(100);
-/// When a drain begins, a client that has connected and not yet asked may still ask within this.
-const FIRST_WORDS: Duration = Duration::from_millis(500);
+/// When a drain begins, an idle client may still ask within this, and is told then that it was the last time: what it
+/// sends while its connection is closed would be lost.
+const LAST_CHANCE: Duration = Duration::from_millis(500);
 
 /// What is to be done with a request.
 enum Plan<'p> {
@@ -156,10 +157,9 @@ impl Session {
             }
             if worker.draining.get() && !leaving {
                 leaving = true;
-                self.ticket.set(if first { FIRST_WORDS.min(patience) } else { Duration::ZERO });
+                self.ticket.set(LAST_CHANCE.min(patience));
             }
             Poll::Ready(match self.ticket.has_expired(cx) {
-                _ if leaving && !first => Comes::Nothing,
                 false => return Poll::Pending,
                 true if first && !leaving => Comes::TooLate,
                 true => Comes::Nothing,
