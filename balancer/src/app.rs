@@ -231,7 +231,7 @@ impl Balancer {
             for listener in admin_only {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        serve(listener, router.clone(), counted.clone(), limits, ended.clone()).await
+                        serve(listener, router.clone(), counted.clone(), limits, ended.clone()).await;
                     }
                     Err(error) => tracing::error!(%error, "the admin port cannot be served"),
                 }

@@ -115,7 +115,7 @@ fn sources(arguments: Arguments) -> Result<Sources, String> {
 
 async fn serve(config: Config) -> ExitCode {
     match Signals::new() {
-        Ok(signals) => signals.run_until("the balancer", |stop| start_and_run(config, stop)).await,
+        Ok(signals) => Box::pin(signals.run_until("the balancer", |stop| start_and_run(config, stop))).await,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -170,7 +170,7 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
     let left = balancer
         .run(async {
             if open {
-                stop.asked().await
+                stop.asked().await;
             }
         })
         .await;

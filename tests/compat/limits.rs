@@ -280,3 +280,26 @@ async fn the_metrics_show_what_is_in_flight_and_how_much_may_be() {
     assert_eq!(balancer.metric("slipring_requests_in_flight", "replica=\"Server-1\"").await, 1.0);
     assert_eq!(balancer.metric("slipring_limit", "of=\"connections_per_replica\"").await, 7.0);
 }
+
+/// A connection that has nothing to ask holds little: no buffer, nothing of what serving takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_costs_little_memory() {
+    const CLIENTS: usize = 2000;
+    let balancer = setup().start().await;
+    let ask = async || {
+        let mut client = Wire::sending(balancer.main, get("/plain")).await;
+        assert_eq!(client.answer().await.expect("an answer").status, 200);
+        client
+    };
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(ask().await);
+    }
+    let before = balancer.process.peak_memory();
+    for _ in 0..CLIENTS {
+        clients.push(ask().await);
+    }
+    let each = (balancer.process.peak_memory() - before) as usize / CLIENTS;
+    measured(&format!("an idle connection takes {each} bytes"));
+    assert!(each < 2500, "{each} bytes for each of {CLIENTS} idle connections");
+}

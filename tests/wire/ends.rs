@@ -104,10 +104,9 @@ async fn a_client_that_leaves_the_queue_gives_its_place_up() {
         let mut waiting = Raw::connect(balancer.main.address).await;
         waiting.say(&request).await;
         until_metric(&balancer, "slipring_requests_in_flight", 2.0).await;
-        if resets {
-            waiting.reset()
-        } else {
-            drop(waiting)
+        match resets {
+            true => waiting.reset(),
+            false => drop(waiting),
         }
         until_metric(&balancer, "slipring_requests_in_flight", 1.0).await;
     }

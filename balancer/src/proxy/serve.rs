@@ -118,7 +118,7 @@ impl Session {
             loop {
                 let busy = match comes {
                     Comes::News => Box::pin(Talk::new(session).busy()).await,
-                    Comes::TooLate => return Box::pin(session.is_too_slow()).await,
+                    Comes::TooLate => return Box::pin(session.end_too_slow()).await,
                     Comes::Nothing => return Box::pin(Talk::new(session).leave()).await,
                 };
                 let Some(idle) = busy else { return };
@@ -128,7 +128,7 @@ impl Session {
         }
     }
 
-    async fn is_too_slow(self) {
+    async fn end_too_slow(self) {
         let patience = self.place.worker.front.config.header_timeout;
         self.turn_away(ProxyError::SlowHead(patience)).await;
     }
@@ -333,10 +333,9 @@ impl Talk {
             false => ticket.set(header_timeout),
         };
         let (mut seen, mut begun) = (0, !client.input.is_empty());
-        if begun {
-            begins(ticket)
-        } else {
-            ticket.set(HURRY)
+        match begun {
+            true => begins(ticket),
+            false => ticket.set(HURRY),
         }
         std::future::poll_fn(|cx| {
             loop {
@@ -383,7 +382,7 @@ impl Talk {
     async fn become_http2(self) {
         let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, tls, place: _place, .. } = self;
         drop(ticket);
-        http2::serve(worker, Rewound { head: input, stream }, peer, tls).await;
+        http2::serve(worker, Rewound::new(input.data().to_vec(), stream), peer, tls).await;
     }
 
     async fn upgrade(mut self, upgrade: Upgrade) {
@@ -393,7 +392,7 @@ impl Talk {
         }
         let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, place: _place, .. } = self;
         drop(ticket);
-        let stream = Upgraded::new(Rewound { head: input, stream }, upgrade);
+        let stream = Upgraded::new(Rewound::new(input.data().to_vec(), stream), upgrade);
         http2::serve(worker, stream, peer, false).await;
     }
 

@@ -9,8 +9,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::buffer::Buffer;
-
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
@@ -80,10 +78,22 @@ impl AsyncWrite for Stream {
 /// A connection of which the beginning was already read.
 #[derive(Debug)]
 pub struct Rewound {
-    /// What was read.
-    pub head: Buffer,
-    /// The rest.
-    pub stream: Stream,
+    held: Vec<u8>,
+    read: usize,
+    stream: Stream,
+}
+
+impl Rewound {
+    /// `held` was read of `stream`.
+    pub fn new(held: Vec<u8>, stream: Stream) -> Self {
+        Self { held, read: 0, stream }
+    }
+
+    /// Puts `bytes` before what is still to be read.
+    pub fn unread(&mut self, mut bytes: Vec<u8>) {
+        bytes.extend_from_slice(&self.held[self.read..]);
+        (self.held, self.read) = (bytes, 0);
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -93,12 +103,13 @@ impl AsyncRead for Rewound {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.head.is_empty() {
+        let left = &this.held[this.read..];
+        if left.is_empty() {
             return Pin::new(&mut this.stream).poll_read(cx, buffer);
         }
-        let count = this.head.data().len().min(buffer.remaining());
-        buffer.put_slice(&this.head.data()[..count]);
-        this.head.consume(count);
+        let count = left.len().min(buffer.remaining());
+        buffer.put_slice(&left[..count]);
+        this.read += count;
         Poll::Ready(Ok(()))
     }
 }

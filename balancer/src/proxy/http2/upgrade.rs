@@ -142,15 +142,14 @@ fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]
 pub struct Upgraded {
     rest: Rewound,
     upgrade: Option<Upgrade>,
-    /// Until the client's settings are there: what came. After that: what is still to be read.
+    /// What came before the client's settings were all there.
     beginning: Vec<u8>,
-    read: usize,
 }
 
 impl Upgraded {
     /// `rest`: what comes after the request.
     pub fn new(rest: Rewound, upgrade: Upgrade) -> Self {
-        Self { rest, upgrade: Some(upgrade), beginning: Vec::new(), read: 0 }
+        Self { rest, upgrade: Some(upgrade), beginning: Vec::new() }
     }
 
     /// Reads until the client's first frame is there.
@@ -163,7 +162,7 @@ impl Upgraded {
                 (head[3..] == [SETTINGS, 0, 0, 0, 0, 0] && length <= LARGEST_FRAME).then_some(length)
             });
             if begun[..compared] != PREFACE[..compared] || length == Some(None) {
-                self.upgrade = None; // the framing underneath will say what it thinks of that
+                self.begin(None); // the framing underneath will say what it thinks of that
                 continue;
             }
             let whole = PREFACE.len() + FRAME_HEAD + length.flatten().unwrap_or(0);
@@ -172,20 +171,26 @@ impl Upgraded {
                 let settings = [&upgrade.settings, &begun[PREFACE.len() + FRAME_HEAD..]].concat();
                 put_frame(&mut shown, SETTINGS, 0, 0, &settings);
                 shown.extend_from_slice(&upgrade.head);
-                self.beginning = shown;
-                self.upgrade = None;
+                self.begin(Some(shown));
                 continue;
             }
             let mut room = [0; 512];
             let wanted = (whole - begun.len()).min(room.len());
             let mut buffer = ReadBuf::new(&mut room[..wanted]);
             ready!(Pin::new(&mut self.rest).poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                self.upgrade = None;
-            }
             self.beginning.extend_from_slice(buffer.filled());
+            if buffer.filled().is_empty() {
+                self.begin(None);
+            }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// From here on what is read is `shown`, or what came, and then the rest.
+    fn begin(&mut self, shown: Option<Vec<u8>>) {
+        let came = std::mem::take(&mut self.beginning);
+        self.rest.unread(shown.unwrap_or(came));
+        self.upgrade = None;
     }
 }
 
@@ -197,14 +202,7 @@ impl AsyncRead for Upgraded {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_beginning(cx))?;
-        let left = &this.beginning[this.read..];
-        if left.is_empty() {
-            return Pin::new(&mut this.rest).poll_read(cx, buffer);
-        }
-        let count = left.len().min(buffer.remaining());
-        buffer.put_slice(&left[..count]);
-        this.read += count;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut this.rest).poll_read(cx, buffer)
     }
 }
 

@@ -180,7 +180,7 @@ pub fn said<'a>(fields: &[Header<'a>]) -> Result<Said<'a>, FieldError> {
             },
             Some(Known::RequestId) if said.request_id.is_none() => said.request_id = Some(field.value),
             Some(Known::Forwarded | Known::ForwardedFor | Known::ForwardedHost | Known::ForwardedProto) => {
-                said.forwarded = true
+                said.forwarded = true;
             }
             _ => {}
         }
