@@ -14,14 +14,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::access::Access;
-use crate::admin::serve::{Limits, serve};
-use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS, PAYLOAD_TIMEOUT};
-use crate::config::Config;
+use crate::admin::serve::serve;
+use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS};
+use crate::config::{Config, Given};
 use crate::fleet::events::Events;
 use crate::fleet::runtime::docker::Family;
 use crate::fleet::shell::{Surroundings, unix_ms};
 use crate::inherit::Inherited;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::proxy::calm::Calm;
 use crate::proxy::forward::Pool;
 use crate::proxy::front::{self, Front};
@@ -29,6 +30,7 @@ use crate::proxy::pools::Pools;
 use crate::proxy::tls::{Tls, TlsError};
 use crate::proxy::upstream::Alarm;
 use crate::proxy::worker::Listeners;
+use crate::reload::{Parts, Reload, affordable, note_limits};
 use crate::sampled::Sampled;
 use crate::start::{Begun, PoolError, begin_pool};
 
@@ -42,6 +44,9 @@ pub enum StartError {
     /// An address could not be bound.
     #[error("{address} cannot be bound: is another program there? choose another {key}, or stop it")]
     Bind { key: &'static str, address: SocketAddr, source: io::Error },
+    /// It was free when it was bound.
+    #[error("nobody can listen for {key}: has another program begun to listen there meanwhile?")]
+    Listen { key: &'static str, source: io::Error },
     /// The replicas could not begin.
     #[error(transparent)]
     Main(PoolError),
@@ -62,7 +67,6 @@ pub enum StartError {
 /// A balancer whose ports are bound and whose replicas are starting.
 #[derive(Debug)]
 pub struct Balancer {
-    config: Config,
     main: Vec<std::net::TcpListener>,
     over_tls: Option<(Vec<std::net::TcpListener>, Tls)>,
     /// One.
@@ -72,15 +76,17 @@ pub struct Balancer {
     front: Arc<Front>,
     alarm: Alarm,
     admin: Admin,
+    administrators: Places,
     runtime: &'static str,
 }
 
 impl Balancer {
-    /// Binds the ports that were not inherited, then begins the fleet. Nobody is served before [`Balancer::open`].
+    /// Binds the ports that were not inherited, then begins the fleets. Nobody is served before [`Balancer::open`]. A
+    /// reload reads what is `given` again.
     ///
     /// # Errors
     /// When a port is taken or replicas cannot be started at all; then nothing is left running.
-    pub async fn start(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
+    pub async fn start(config: Config, given: Given, mut inherited: Inherited) -> Result<Self, StartError> {
         let beside = config.reuse_port || !inherited.is_empty();
         let workers = config.proxy.workers;
         let mut bound = |key: &'static str, address| {
@@ -116,50 +122,52 @@ impl Balancer {
             alarm: alarm.clone(),
             workers: config.proxy.workers,
         };
-        let begun = begin_all(&config, &around).await?;
+        let limited = affordable(&config.proxy);
+        let calm = Calm::new(&limited, &metrics).map_err(StartError::AccessLog)?;
+        let family = Family::default();
+        let begun = begin_all(&config, &around, &family).await?;
         let runtime = begun[0].runtime;
         let gateways = begun.iter().filter(|_| config.admin.trust_gateway);
         let own_addresses: HashSet<_> = gateways.flat_map(|begun| begun.own_addresses.clone()).collect();
-        let mut limited = config.proxy.clone();
-        limited.max_connections = affordable(limited.max_connections);
-        for (of, most) in [
-            ("connections", limited.max_connections),
-            ("admin_connections", config.admin.max_connections),
-            ("admin_calls", MOST_CALLS),
-            ("event_watchers", MOST_WATCHERS),
-        ] {
-            metrics.limit(of, most);
-        }
-        let mut pools = config.all_pools().zip(begun).map(|(pool, begun)| {
-            metrics
-                .limit(&pool.full_name("connections_per_replica"), pool.forward.max_connections_per_replica);
-            metrics.limit(&pool.full_name("replicas"), pool.room());
-            Arc::new(Pool::new(pool.clone(), &limited, begun.fleet, metrics.clone()))
-        });
+        note_limits(&metrics, &config, &limited);
+        let pools = config.all_pools().zip(begun);
+        let mut pools = pools
+            .map(|(pool, begun)| Arc::new(Pool::new(pool.clone(), &limited, begun.fleet, metrics.clone())));
         let unnamed = pools.next().expect("the pool without a name is always there");
-        let pools = Pools::new(unnamed, limited.paths.clone(), pools.collect());
-        let pools = Arc::new(ArcSwap::from_pointee(pools));
+        let clients = Places::new(limited.max_connections);
+        let administrators = Places::new(config.admin.max_connections);
+        let pools = Arc::new(ArcSwap::from_pointee(Pools::new(unnamed, pools.collect(), limited, calm)));
+        let access = Access::new(config.admin.token.clone(), own_addresses.iter().copied().collect());
+        let access = Arc::new(ArcSwap::from_pointee(access));
+        let stopping = CancellationToken::new();
+        let reload = Reload::new(Parts {
+            given,
+            config,
+            own_addresses,
+            pools: pools.clone(),
+            access: access.clone(),
+            clients: clients.clone(),
+            administrators: administrators.clone(),
+            around,
+            family,
+            stopping: stopping.clone(),
+        });
         let admin = Admin {
             pools: pools.clone(),
             events,
-            access: Arc::new(Access::new(config.admin.token.clone(), own_addresses.into_iter().collect())),
+            access,
             metrics: metrics.clone(),
+            reload,
             planning: Arc::new(Semaphore::new(1)),
             calling: Arc::new(Semaphore::new(MOST_CALLS)),
             watching: Arc::new(Semaphore::new(MOST_WATCHERS)),
-            stopping: CancellationToken::new(),
+            stopping,
             ended: CancellationToken::new(),
-            payload_timeout: PAYLOAD_TIMEOUT.min(config.proxy.idle_timeout),
         };
-        let front = Arc::new(Front {
-            pools,
-            contract: admin.contract(),
-            calm: Calm::new(&limited, &metrics).map_err(StartError::AccessLog)?,
-            config: limited,
-            metrics,
-            complaints: Sampled::default(),
-        });
-        Ok(Self { config, main, over_tls, admin_only, beside, front, alarm, admin, runtime })
+        let contract = admin.contract();
+        let front = Front { pools, contract, places: clients, metrics, complaints: Sampled::default() };
+        let front = Arc::new(front);
+        Ok(Self { main, over_tls, admin_only, beside, front, alarm, admin, administrators, runtime })
     }
 
     /// Lets clients connect. Where another balancer serves them until then, or the queue of an inherited socket holds
@@ -183,13 +191,10 @@ impl Balancer {
             .await;
         }
         let over_tls = self.over_tls.as_ref().map_or(&[][..], |(listeners, _)| listeners);
-        let tls_address = self.config.tls.as_ref().map_or(self.config.listen, |(address, _)| *address);
-        for (key, address, listeners) in [
-            ("admin.listen", self.config.admin.listen, &self.admin_only[..]),
-            ("tls.listen", tls_address, over_tls),
-            ("listen", self.config.listen, &self.main),
-        ] {
-            front::listen(listeners).map_err(|source| StartError::Bind { key, address, source })?;
+        for (key, listeners) in
+            [("admin.listen", &self.admin_only[..]), ("tls.listen", over_tls), ("listen", &self.main)]
+        {
+            front::listen(listeners).map_err(|source| StartError::Listen { key, source })?;
         }
         Ok(())
     }
@@ -220,18 +225,23 @@ impl Balancer {
         self.runtime
     }
 
+    /// Reads the configuration again whenever it is asked to.
+    pub fn reload(&self) -> Arc<Reload> {
+        self.admin.reload.clone()
+    }
+
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
     /// Returns the full names of those that could not be stopped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {
-        let Self { config, main, over_tls, admin_only, front, alarm, admin, .. } = self;
-        let limits =
-            Limits { connections: config.admin.max_connections, idle_timeout: config.proxy.idle_timeout };
+        let Self { main, over_tls, admin_only, front, alarm, admin, administrators, .. } = self;
         let (router, counted, ended) = (admin.everything(), admin.metrics.clone(), admin.ended.clone());
+        let table = admin.pools.clone();
         let administration = tokio::spawn(async move {
             for listener in admin_only {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        serve(listener, router.clone(), counted.clone(), limits, ended.clone()).await;
+                        let (router, counted, table) = (router.clone(), counted.clone(), table.clone());
+                        serve(listener, router, counted, table, administrators.clone(), ended.clone()).await;
                     }
                     Err(error) => tracing::error!(%error, "the admin port cannot be served"),
                 }
@@ -242,15 +252,15 @@ impl Balancer {
         let mut threads = front.clone().serve(listeners(main, over_tls), &alarm);
         shutdown.await;
         stopping.cancel();
-        threads.drain(config.drain_timeout).await;
-        let left = end_all(&admin.pools.load_full()).await;
+        // After the change that may be under way, no other begins.
+        let mut last = admin.reload.present().await;
+        threads.drain(last.config.drain_timeout).await;
+        let pools = admin.pools.load_full();
+        let (mut left, left_before) = tokio::join!(end_all(&pools), last.all_ended());
+        left.extend(left_before);
         threads.end().await;
-        if front.calm.log.is_some() {
-            let ended = tokio::task::spawn_blocking(move || {
-                if let Some(log) = &front.calm.log {
-                    log.end(LAST_LINES);
-                }
-            });
+        if let Some(log) = pools.calm.log.clone() {
+            let ended = tokio::task::spawn_blocking(move || log.end(LAST_LINES));
             if let Err(error) = ended.await {
                 tracing::error!(%error, "the access log ended early");
             }
@@ -279,11 +289,14 @@ fn listeners(
 }
 
 /// Begins every pool, or none: those that have begun are ended when one cannot.
-async fn begin_all(config: &Config, around: &Surroundings) -> Result<Vec<Begun>, StartError> {
+async fn begin_all(
+    config: &Config,
+    around: &Surroundings,
+    family: &Family,
+) -> Result<Vec<Begun>, StartError> {
     let mut all: Vec<Begun> = Vec::new();
-    let family = Family::default();
     for pool in config.all_pools() {
-        match begin_pool(pool, around.clone(), &family).await {
+        match begin_pool(pool, around.clone(), family).await {
             Ok(begun) => all.push(begun),
             Err(source) => {
                 join_all(all.iter().map(|begun| begun.fleet.shutdown())).await;
@@ -305,14 +318,4 @@ async fn end_all(pools: &Pools) -> Vec<String> {
         left.iter().map(|name| pool.config.full_name(name)).collect::<Vec<_>>()
     });
     join_all(ends).await.concat()
-}
-
-/// Clients for whom file descriptors are left beside the connections to replicas.
-fn affordable(wanted: usize) -> usize {
-    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let room = open_files.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX) / 4 * 3);
-    if room < wanted {
-        tracing::info!(wanted, room, "the limit of open files (ulimit -n) allows fewer clients at a time");
-    }
-    wanted.min(room)
 }

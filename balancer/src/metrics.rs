@@ -53,6 +53,8 @@ pub struct Metrics {
     admin_connections: IntGauge,
     admin_refusals: IntCounterVec,
     limits: IntGaugeVec,
+    reloads: IntCounterVec,
+    last_reload: IntGauge,
 }
 
 /// Administration at this moment.
@@ -151,6 +153,11 @@ impl Metrics {
                 "Connections to the admin port.",
             ))?,
             admin_refusals: vec("admin_refusals_total", "Administrative calls refused.", &["code"])?,
+            reloads: vec("reloads_total", "How often the configuration was read again.", &["outcome"])?,
+            last_reload: IntGauge::with_opts(named(
+                "last_reload_success_timestamp_seconds",
+                "When the configuration that is obeyed was read, in seconds since 1970.",
+            ))?,
             limits: IntGaugeVec::new(named("limit", "The most there may be at a time."), &["of"])?,
             registry,
         };
@@ -171,6 +178,11 @@ impl Metrics {
         registry.register(Box::new(metrics.admin_connections.clone()))?;
         registry.register(Box::new(metrics.admin_refusals.clone()))?;
         registry.register(Box::new(metrics.limits.clone()))?;
+        for outcome in ["applied", "refused"] {
+            drop(metrics.reloads(outcome)); // there from the beginning
+        }
+        registry.register(Box::new(metrics.reloads.clone()))?;
+        registry.register(Box::new(metrics.last_reload.clone()))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(metrics)
     }
@@ -215,6 +227,23 @@ impl Metrics {
     /// There may be at most `most` of something at a time.
     pub fn limit(&self, of: &str, most: usize) {
         self.limits.with_label_values(&[of]).set(number(most));
+    }
+
+    /// There is no such limit any more.
+    pub fn no_limit(&self, of: &str) {
+        if let Err(error) = self.limits.remove_label_values(&[of]) {
+            tracing::debug!(%error, of, "there was none");
+        }
+    }
+
+    /// How often the configuration was read again with this outcome, `applied` or `refused`.
+    pub fn reloads(&self, outcome: &str) -> IntCounter {
+        self.reloads.with_label_values(&[outcome])
+    }
+
+    /// The configuration that is obeyed was read at this moment.
+    pub fn obeyed(&self, unix_ms: u64) {
+        self.last_reload.set(i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX));
     }
 
     /// An administrator came.

@@ -61,9 +61,7 @@ pub async fn begin_pool(
     let (exits, ends) = mpsc::channel(EXITS);
     let past = Past::recall(config)?;
     let ((fleet, own_addresses), runtime) = if config.fleet.runtime == RuntimeChoice::Static {
-        let listed = config.fleet.upstreams.iter().map(|listed| (listed.address.to_string(), listed.address));
-        let runtime = FixedRuntime::new(listed);
-        (begin(config, past, runtime, ends, around).await?, "static")
+        (begin(config, past, FixedRuntime::default(), ends, around).await?, "static")
     } else if wants_docker(config, &past).await? {
         let container = docker::own_name(&config.docker).await;
         let label = past.label(config, container.as_deref())?.ok_or(PoolError::NoLabel)?;

@@ -4,14 +4,14 @@
 //! some replicas could not be, 130 ended at once by a second signal.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring_balancer::app::Balancer;
-use slipring_balancer::config::{Config, DEFAULT_FILE, Sources};
+use slipring_balancer::config::{Config, Given, LoadError};
 use slipring_balancer::inherit::Inherited;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::report::complain;
 use crate::signals::{Signals, Stop};
@@ -61,17 +61,15 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let check = arguments.check;
-    let sources = match sources(arguments) {
-        Ok(sources) => sources,
-        Err(message) => {
-            eprintln!("slipring: {message}");
+    let mut given = given(arguments);
+    let config = match given.load() {
+        Ok(config) => config,
+        Err(LoadError::Mistakes(mistakes)) => {
+            eprintln!("{mistakes}");
             return ExitCode::from(MISTAKE);
         }
-    };
-    let config = match Config::load(&sources) {
-        Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("slipring: {error}");
             return ExitCode::from(MISTAKE);
         }
     };
@@ -81,7 +79,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
     raise_file_limit();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, given)),
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -89,14 +87,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn sources(arguments: Arguments) -> Result<Sources, String> {
-    let named = arguments.config.is_some();
-    let path = arguments.config.unwrap_or_else(|| Path::new(DEFAULT_FILE).to_owned());
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some((path.display().to_string(), text)),
-        Err(error) if error.kind() == ErrorKind::NotFound && !named => None,
-        Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
-    };
+fn given(arguments: Arguments) -> Given {
     let short = [
         ("listen", arguments.listen),
         ("admin.listen", arguments.admin_listen),
@@ -107,15 +98,17 @@ fn sources(arguments: Arguments) -> Result<Sources, String> {
     let mut flags: BTreeMap<_, _> =
         short.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     flags.extend(arguments.set);
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Ok(Sources { file, environment, flags })
+    Given { file: arguments.config, flags }
 }
 
-async fn serve(config: Config) -> ExitCode {
-    match Signals::new() {
-        Ok(signals) => Box::pin(signals.run_until("the balancer", |stop| start_and_run(config, stop))).await,
+async fn serve(config: Config, given: Given) -> ExitCode {
+    // From the beginning: what a terminal's hangup does by default is no reload.
+    let signals = Signals::new().and_then(|signals| Ok((signals, signal(SignalKind::hangup())?)));
+    match signals {
+        Ok((signals, hangup)) => {
+            let work = |stop| start_and_run(config, given, hangup, stop);
+            Box::pin(signals.run_until("the balancer", work)).await
+        }
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -123,7 +116,7 @@ async fn serve(config: Config) -> ExitCode {
     }
 }
 
-async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
+async fn start_and_run(config: Config, given: Given, mut hangup: Signal, mut stop: Stop) -> ExitCode {
     let inherited = match Inherited::from_environment(config.tls.is_some()) {
         Ok(inherited) => inherited,
         Err(error) => {
@@ -132,7 +125,7 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
         }
     };
     let started = tokio::select! {
-        started = Balancer::start(config, inherited) => started,
+        started = Balancer::start(config, given, inherited) => started,
         () = stop.asked() => return ExitCode::SUCCESS,
     };
     let balancer = match started {
@@ -167,6 +160,13 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
         }
     }
     tracing::info!(runtime = balancer.runtime(), "the balancer runs");
+    let reload = balancer.reload();
+    let reloading = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // What comes of it is told in the log and the events.
+            drop(reload.clone().reload().await);
+        }
+    });
     let left = balancer
         .run(async {
             if open {
@@ -174,6 +174,7 @@ async fn start_and_run(config: Config, mut stop: Stop) -> ExitCode {
             }
         })
         .await;
+    reloading.abort();
     if left.is_empty() {
         return ExitCode::SUCCESS;
     }

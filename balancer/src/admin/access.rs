@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -111,9 +112,14 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 }
 
 /// Lets a call through, or says why not.
-pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(access): State<Arc<ArcSwap<Access>>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let caller = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let caller = caller.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let access = access.load_full();
     match access.check(caller, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(denied) => Refusal::from(denied).into_response(),

@@ -69,7 +69,7 @@ pub(super) async fn pools(State(admin): State<Admin>) -> Json<Value> {
     let described = |pool: &Arc<Pool>| {
         let snapshot = pool.fleet.look();
         let routes: Vec<_> = match pool.config.is_default() {
-            true => pools.paths().to_vec(),
+            true => pools.config.paths.clone(),
             false => pool.config.routes.iter().map(ToString::to_string).collect(),
         };
         json!({

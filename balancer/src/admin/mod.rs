@@ -11,12 +11,14 @@ pub mod serve;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use arc_swap::ArcSwap;
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
@@ -28,6 +30,7 @@ use crate::fleet::events::Events;
 use crate::metrics::Metrics;
 use crate::proxy::forward::Pool;
 use crate::proxy::pools::Shared;
+use crate::reload::Reload;
 use access::Access;
 use refusal::Refusal;
 
@@ -48,9 +51,11 @@ pub struct Admin {
     /// What all of them tell.
     pub events: Events,
     /// Who is let in.
-    pub access: Arc<Access>,
+    pub access: Arc<ArcSwap<Access>>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// Reads the configuration again.
+    pub reload: Arc<Reload>,
     /// Plans are computed one at a time.
     pub planning: Arc<Semaphore>,
     /// Places for calls, on both ports together.
@@ -61,11 +66,14 @@ pub struct Admin {
     pub stopping: CancellationToken,
     /// Cancelled when the fleet has ended: there is nothing more to tell.
     pub ended: CancellationToken,
-    /// How long a call's body may take.
-    pub payload_timeout: Duration,
 }
 
 impl Admin {
+    /// How long a call's body may take.
+    fn payload_timeout(&self) -> Duration {
+        PAYLOAD_TIMEOUT.min(self.pools.load().config.idle_timeout)
+    }
+
     /// The pool that a call is about: `?pool=NAME`, or the one without a name.
     fn pool(&self, uri: &http::Uri) -> Result<Arc<Pool>, Refusal> {
         let mut named =
@@ -95,7 +103,8 @@ impl Admin {
             .route("/pools", get(inspect::pools))
             .route("/replicas", get(inspect::replicas))
             .route("/events", get(inspect::events))
-            .route("/plan", post(plan::plan));
+            .route("/plan", post(plan::plan))
+            .route("/reload", post(reload));
         let health =
             Router::new().route("/healthz", get(inspect::healthz)).route("/readyz", get(inspect::readyz));
         let unguarded = health.method_not_allowed_fallback(wrong_method).with_state(self.clone());
@@ -115,6 +124,12 @@ impl Admin {
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self.clone())
     }
+}
+
+/// Reads the configuration again: what that changed, or why it changed nothing.
+async fn reload(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
+    let difference = admin.reload.reload().await?;
+    Ok(Json(json!({ "message": difference, "status": "successful" })))
 }
 
 async fn count_refusals(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {

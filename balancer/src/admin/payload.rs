@@ -17,7 +17,8 @@ impl FromRequest<Admin> for Payload {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, Refusal> {
-        match timeout(admin.payload_timeout, Bytes::from_request(request, admin)).await {
+        let within = admin.payload_timeout();
+        match timeout(within, Bytes::from_request(request, admin)).await {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
             Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
                 Err(Refusal::TooLarge(LARGEST_BODY))
@@ -26,7 +27,7 @@ impl FromRequest<Admin> for Payload {
                 tracing::debug!(%error, cause = ?error.source(), "a payload broke off");
                 Err(Refusal::Broken)
             }
-            Err(_) => Err(Refusal::Stalled(admin.payload_timeout)),
+            Err(_) => Err(Refusal::Stalled(within)),
         }
     }
 }

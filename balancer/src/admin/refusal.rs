@@ -8,9 +8,11 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::access::Denied;
 use super::plan::PlanError;
+use crate::chain;
 use crate::fleet::handle::ChangeError;
 use crate::fleet::request::RequestError;
 use crate::proxy::error::failure;
+use crate::reload::ReloadError;
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,7 @@ pub(super) enum Refusal {
     /// Nothing is there.
     #[error(
         "there is no '{0}' here; there are /rep, /add, /rm, /metrics, /healthz, /readyz, /ring, /route, /plan, \
-         /pools, /replicas, /events"
+         /pools, /replicas, /events, /reload"
     )]
     Unknown(String),
     /// A pool that is not configured.
@@ -60,6 +62,9 @@ pub(super) enum Refusal {
     /// A plan that cannot be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A configuration that is not obeyed.
+    #[error("{}", chain::words(.0))]
+    Reload(ReloadError),
     /// A question about no key, or about several.
     #[error("say which key, once: /route?key=123456")]
     NoKey,
@@ -74,6 +79,12 @@ pub(super) enum Refusal {
     Internal(&'static str),
 }
 
+impl From<ReloadError> for Refusal {
+    fn from(error: ReloadError) -> Self {
+        Self::Reload(error)
+    }
+}
+
 impl Refusal {
     /// The status for the caller.
     pub(super) fn status(&self) -> StatusCode {
@@ -85,6 +96,7 @@ impl Refusal {
             Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnderWay => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Reload(ReloadError::ShuttingDown) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Change(ChangeError::Gone | ChangeError::Refused(RequestError::ShuttingDown)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -97,6 +109,7 @@ impl Refusal {
             | Self::TooLarge(_)
             | Self::Broken
             | Self::Plan(_)
+            | Self::Reload(_)
             | Self::TwoPools
             | Self::NoKey
             | Self::NoId

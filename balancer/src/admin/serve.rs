@@ -19,12 +19,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::refusal::Refusal;
 use crate::metrics::Metrics;
+use crate::places::Places;
+use crate::proxy::pools::Shared;
 use crate::socket;
 
 /// How long `accept` waits after an error that time alone can mend (no file descriptor left).
@@ -32,30 +33,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At the end, for answers that are being written.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// What a connection may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections at a time.
-    pub connections: usize,
-    /// For one request's header block, between two requests, and for a reader that reads nothing.
-    pub idle_timeout: Duration,
-}
-
-/// Serves `listener` until `stop`, then finishes the answers that are being written.
+/// Serves `listener` until `stop`, then finishes the answers that are being written. A connection may be idle for as
+/// long as `pools` say of clients when it comes.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    pools: Shared,
+    places: Places,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
+    http.timer(TokioTimer::new());
     loop {
         let accepted = async {
-            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let place =
+                places.semaphore().clone().acquire_owned().await.expect("the semaphore is never closed");
             (listener.accept().await, place)
         };
         let (stream, peer, place) = tokio::select! {
@@ -69,7 +63,9 @@ pub async fn serve(
             },
             () = stop.cancelled() => break,
         };
-        if let Err(error) = socket::prepare(&stream, limits.idle_timeout) {
+        let idle_timeout = pools.load().config.idle_timeout;
+        http.header_read_timeout(idle_timeout);
+        if let Err(error) = socket::prepare(&stream, idle_timeout) {
             tracing::debug!(%error, %peer, "an administrator was gone before the first call");
             continue;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::keys::Effect::AtReload;
 use super::parse;
 use super::reader::Reader;
 use crate::proxy::access_log::{Format, LogConfig};
@@ -9,7 +10,7 @@ use crate::proxy::clients::ClientLimits;
 use crate::proxy::wire::fields::MOST_FIELDS;
 
 /// What keeps the data plane calm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CalmConfig {
     /// What one client may have.
     pub clients: ClientLimits,
@@ -31,19 +32,19 @@ impl CalmConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         let clients = ClientLimits {
             connections: r.key(
-                "proxy.max_connections_per_client",
+                "proxy.max_connections_per_client", AtReload,
                 "0",
                 "Connections of one client (an address; of IPv6 a /64) at a time, beyond them 429; 0: any number.",
                 parse::number(0_usize..=1_000_000),
             ),
             rate: r.key(
-                "proxy.max_requests_per_second_per_client",
+                "proxy.max_requests_per_second_per_client", AtReload,
                 "0",
                 "Requests of one client a second, beyond them 429; 0: any number.",
                 parse::number(0_u32..=1_000_000),
             ),
             burst: r.key(
-                "proxy.burst_per_client",
+                "proxy.burst_per_client", AtReload,
                 "0",
                 "How many of those may come at once; 0: as many as in a second.",
                 parse::number(0_u32..=1_000_000),
@@ -51,30 +52,33 @@ impl CalmConfig {
         };
         let max_requests_per_connection = r.key(
             "proxy.max_requests_per_connection",
+            AtReload,
             "0",
             "Requests after which a client's connection is closed; 0: any number.",
             parse::number(0_u64..=1_000_000_000),
         );
         let max_header_fields = r.key(
             "proxy.max_header_fields",
+            AtReload,
             "128",
             "Header fields of a request; beyond them 431.",
             parse::number(1_usize..=MOST_FIELDS),
         );
         let min_body_rate = r.key(
-            "proxy.min_body_rate",
+            "proxy.min_body_rate", AtReload,
             "0",
             "Bytes a second: who sends a body more slowly while it is waited for gets 408, who takes an answer more slowly is cut off; 0: any number.",
             parse::number(0_u64..=1_000_000_000),
         );
         let body_grace = r.key(
             "proxy.body_grace",
+            AtReload,
             "10s",
             "How long a client may be slower than that before it counts.",
             parse::duration,
         );
         let accept_proxy_protocol = r.key(
-            "proxy.accept_proxy_protocol",
+            "proxy.accept_proxy_protocol", AtReload,
             "false",
             "Whether connections from proxy.trusted begin with a header of the PROXY protocol, version 1 or 2; then all of them must.",
             parse::truth,
@@ -96,6 +100,7 @@ fn read_log(r: &mut Reader<'_>) -> LogConfig {
     LogConfig {
         access: r.key(
             "log.access",
+            AtReload,
             "",
             "json | common | combined: a line for each request; \"\": none.",
             |written| {
@@ -110,12 +115,14 @@ fn read_log(r: &mut Reader<'_>) -> LogConfig {
         ),
         file: r.key(
             "log.file",
+            AtReload,
             "",
             "Where; begun anew when it is moved away. \"\": standard output.",
             parse::optional_path,
         ),
         sample: r.key(
             "log.sample",
+            AtReload,
             "1.0",
             "The share of requests that get a line.",
             parse::fraction(0.0, 1.0),

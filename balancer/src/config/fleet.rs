@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use slipring_hashing::{Placement, Weight};
 
+use super::keys::Effect::{AtReload, AtRestart};
 use super::parse;
 use super::reader::Reader;
 
@@ -41,7 +42,7 @@ pub struct Listed {
 }
 
 /// How replicas are kept alive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FleetConfig {
     /// How many replicas the first start makes.
     pub replicas: usize,
@@ -83,98 +84,98 @@ pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
     r.section("fleet", "Replicas: how many, how watched, how healed.");
     let mut fleet = FleetConfig {
         replicas: r.own(
-            "fleet.replicas",
+            "fleet.replicas", AtRestart,
             "3",
             "How many the first start makes; later the remembered membership counts.",
             parse::number(0_usize..=4096),
         ),
         max_replicas: r.key(
-            "fleet.max_replicas",
+            "fleet.max_replicas", AtReload,
             "256",
             "The most there may ever be (the `slots` placement may hold fewer).",
             parse::number(1_usize..=4096),
         ),
         runtime: r.key(
-            "fleet.runtime",
+            "fleet.runtime", AtRestart,
             "auto",
             "auto (docker where its socket answers) | process | docker | static (upstreams, which run elsewhere).",
             parse::runtime,
         ),
         upstreams: r.own(
-            "fleet.upstreams",
+            "fleet.upstreams", AtReload,
             "[]",
             "Addresses that the runtime `static` balances over, like [\"10.0.0.1:8080 weight=2\", \"10.0.0.2:8080\"]; nothing is started there.",
             parse::upstreams,
         ),
         heartbeat_interval: r.key(
-            "fleet.heartbeat_interval",
+            "fleet.heartbeat_interval", AtReload,
             "1s",
             "From the start of one heartbeat to the next.",
             parse::duration,
         ),
         heartbeat_timeout: r.key(
-            "fleet.heartbeat_timeout",
+            "fleet.heartbeat_timeout", AtReload,
             "900ms",
             "How long one heartbeat may take, at most the interval; and, unless it is set, at most nine tenths of it.",
             parse::duration,
         ),
         heartbeat_path: r.key(
-            "fleet.heartbeat_path",
+            "fleet.heartbeat_path", AtReload,
             "/heartbeat",
             "What is asked of a replica; any 2xx is a sign of life. \"\": that it accepts a connection is.",
             parse::optional_url_path,
         ),
         failures: r.key(
-            "fleet.failures",
+            "fleet.failures", AtReload,
             "3",
             "Consecutive missed heartbeats that flatline a replica.",
             parse::number(1_u32..=1000),
         ),
         start_timeout: r.key(
-            "fleet.start_timeout",
+            "fleet.start_timeout", AtRestart,
             "10s",
             "From launch to the first good heartbeat.",
             parse::duration,
         ),
         stop_timeout: r.key(
-            "fleet.stop_timeout",
+            "fleet.stop_timeout", AtReload,
             "5s",
             "From the polite signal to the kill; also the longest drain of a removed replica.",
             parse::duration,
         ),
         task_batch: r.key(
-            "fleet.task_batch",
+            "fleet.task_batch", AtReload,
             "10",
             "Spawns, polite stops and removals of the dead: each so many at a time.",
             parse::number(1_usize..=1000),
         ),
         request_batch: r.key(
-            "fleet.request_batch",
+            "fleet.request_batch", AtReload,
             "10",
             "Heartbeats under way at a time.",
             parse::number(1_usize..=1000),
         ),
         respawn_name: r.key(
-            "fleet.respawn_name",
+            "fleet.respawn_name", AtReload,
             "same",
             "same | new: what a respawned replica is called. Its keys stay either way.",
             parse::respawn_name,
         ),
         backoff_min: r.key(
-            "fleet.backoff_min",
+            "fleet.backoff_min", AtReload,
             "100ms",
             "The first death is respawned at once, the second in a row after this; then it doubles.",
             parse::duration,
         ),
-        backoff_max: r.key("fleet.backoff_max", "30s", "The longest such delay.", parse::duration),
+        backoff_max: r.key("fleet.backoff_max", AtReload, "30s", "The longest such delay.", parse::duration),
         backoff_reset: r.key(
-            "fleet.backoff_reset",
+            "fleet.backoff_reset", AtReload,
             "10s",
             "A replica that lived this long starts afresh.",
             parse::duration,
         ),
         reconcile_interval: r.key(
-            "fleet.reconcile_interval",
+            "fleet.reconcile_interval", AtReload,
             "5s",
             "How often the fleet is compared with what really runs.",
             parse::duration,

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use slipring_hashing::bounded::BoundedLoads;
 
+use super::keys::Effect::AtReload;
 use super::parse;
 use super::reader::Reader;
 use crate::proxy::ejection::Policy;
 use crate::proxy::key::KeySource;
 
 /// How requests are carried to replicas.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ForwardConfig {
     /// Where a request's key comes from: the first source that has one.
     pub key: Vec<KeySource>,
@@ -42,35 +43,41 @@ pub struct ForwardConfig {
 
 pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
     r.section("proxy", "The data plane.");
-    let key = r.key("proxy.key", "[\"random\"]", "Where a request's key comes from, the first that has one: header:NAME, cookie:NAME, query:NAME, path, uri (path and query), client, random.", parse::key_sources);
-    let connect_timeout = r.key("proxy.connect_timeout", "1s", "To a replica's accept.", parse::duration);
+    let key = r.key("proxy.key", AtReload, "[\"random\"]", "Where a request's key comes from, the first that has one: header:NAME, cookie:NAME, query:NAME, path, uri (path and query), client, random.", parse::key_sources);
+    let connect_timeout =
+        r.key("proxy.connect_timeout", AtReload, "1s", "To a replica's accept.", parse::duration);
     let first_byte_timeout = r.key(
         "proxy.first_byte_timeout",
+        AtReload,
         "30s",
         "From the request to the head of its answer.",
         parse::duration,
     );
     let idle_timeout = r.key(
         "proxy.idle_timeout",
+        AtReload,
         "60s",
         "Between two pieces of a body, and on a client's kept-alive connection.",
         parse::duration,
     );
     let tunnel_timeout = r.key(
         "proxy.tunnel_timeout",
+        AtReload,
         "1h",
         "How long nothing may pass through an upgraded connection (WebSocket).",
         parse::duration,
     );
     let replica_idle_timeout = r.key(
         "proxy.replica_idle_timeout",
+        AtReload,
         "15s",
         "How long an idle connection to a replica is kept; less than the replica itself keeps it.",
         parse::duration,
     );
-    let max_attempts = r.key("proxy.max_attempts", "3", "How many replicas one request may wait for in turn; a refused connection costs no wait and does not count.", parse::number(1_usize..=100));
+    let max_attempts = r.key("proxy.max_attempts", AtReload, "3", "How many replicas one request may wait for in turn; a refused connection costs no wait and does not count.", parse::number(1_usize..=100));
     let max_body_bytes = Some(r.key(
         "proxy.max_body_bytes",
+        AtReload,
         "0",
         "The longest body of a request, beyond it 413; 0: any.",
         parse::number(0_u64..=u64::MAX),
@@ -79,55 +86,60 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
     .unwrap_or(u64::MAX);
     let max_waiting_per_replica = r.key(
         "proxy.max_waiting_per_replica",
+        AtReload,
         "16384",
         "Requests that wait for a free connection to one replica; beyond them 503.",
         parse::number(0_usize..=1_000_000),
     );
     let max_connections_per_replica = r.key(
         "proxy.max_connections_per_replica",
+        AtReload,
         "1024",
         "Requests beyond these wait for a free connection, at most first_byte_timeout.",
         parse::number(1_usize..=1_000_000),
     );
     let retry_budget = r.key(
-        "proxy.retry_budget",
+        "proxy.retry_budget", AtReload,
         "0.2",
         "Retries as a share of the requests of the last ten seconds (three a second are always allowed); refused connections cost nothing and do not count. Beyond it the first error is the answer.",
         parse::fraction(0.0, 100.0),
     );
     let failures = r.key(
-        "proxy.eject_failures",
+        "proxy.eject_failures", AtReload,
         "5",
         "A replica with so many failures in a row (connection lost, silence, nonsense) is left out for a while; 0: never for that.",
         parse::number(0_u32..=1_000_000),
     );
     let success_rate = r.key(
-        "proxy.eject_success_rate",
+        "proxy.eject_success_rate", AtReload,
         "0.5",
         "The same for one that answers less than this share of at least 20 requests in ten seconds; 0: never for that.",
         parse::fraction(0.0, 1.0),
     );
     let statuses = r.key(
         "proxy.eject_on_5xx",
+        AtReload,
         "false",
         "Whether a 5xx of the replica's own counts as a failure, too.",
         parse::truth,
     );
     let time = r.key(
         "proxy.eject_time",
+        AtReload,
         "10s",
         "How long the first time; the second is twice as long, and so on.",
         parse::duration,
     );
-    let longest = r.key("proxy.eject_time_max", "300s", "The longest.", parse::duration);
+    let longest = r.key("proxy.eject_time_max", AtReload, "300s", "The longest.", parse::duration);
     let most = r.key(
         "proxy.max_ejected",
+        AtReload,
         "0.34",
         "The most of the members that may be left out at a time, as a share: one of three, none of two.",
         parse::fraction(0.0, 1.0),
     );
     let bounded_load = r.key(
-        "proxy.bounded_load",
+        "proxy.bounded_load", AtReload,
         "0",
         "Like 1.25: a replica that holds that many times its share of all requests under way is passed over for the next in the key's order; 0: it is not.",
         parse::bounded_load,

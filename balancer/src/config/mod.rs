@@ -7,8 +7,11 @@
 //! documentation kept in step by hand.
 
 mod calm;
+mod difference;
 mod fleet;
 mod forward;
+mod given;
+mod keys;
 mod names;
 mod parse;
 mod pool;
@@ -19,8 +22,11 @@ mod ring;
 mod runtime;
 
 pub use calm::CalmConfig;
+pub use difference::{Difference, NeedsRestart, PoolChanges};
 pub use fleet::{FleetConfig, Listed, RespawnName, RuntimeChoice};
 pub use forward::ForwardConfig;
+pub use given::{Given, LoadError};
+pub use keys::KeyChange;
 pub use pool::{DEFAULT, MOST_POOLS, PoolConfig};
 pub use proxy::ProxyConfig;
 pub use reader::{Origin, Sources};
@@ -32,6 +38,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::proxy::tls::TlsFiles;
+use keys::Effect::{AtReload, AtRestart};
+use keys::Keys;
 use reader::Reader;
 
 /// The file that is read when it is there and no other was named.
@@ -56,6 +64,7 @@ pub struct Config {
     pub main: PoolConfig,
     /// The pools with names.
     pub pools: Vec<PoolConfig>,
+    keys: Keys,
 }
 
 /// Administration.
@@ -94,8 +103,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(sources);
         let config = Self::read(&mut reader);
-        reader.finish()?;
-        Ok(config)
+        Ok(Self { keys: reader.finish()?, ..config })
     }
 
     /// The commented example: every key with its default.
@@ -143,24 +151,26 @@ impl Config {
         r.section("", "Where it listens, what it remembers.");
         let listen = r.key(
             "listen",
+            AtRestart,
             "0.0.0.0:5000",
             "Where clients connect; port 0 takes a free one.",
             parse::address,
         );
         let reuse_port = r.key(
-            "reuse_port",
+            "reuse_port", AtRestart,
             "false",
             "true | false: whether a new balancer may start at the same addresses beside one that drains (SO_REUSEPORT).",
             parse::one_of(&["true", "false"]),
         ) == "true";
         let state = r.key(
-            "state",
+            "state", AtRestart,
             ".slipring/state.json",
             "The file that remembers the membership over a restart; \"\" remembers nothing. A pool's is beside it, with its name: state-NAME.json.",
             parse::optional_path,
         );
         let drain_timeout = r.key(
             "drain_timeout",
+            AtReload,
             "10s",
             "How long a stop of the balancer waits for requests in flight.",
             parse::duration,
@@ -171,24 +181,26 @@ impl Config {
         let main = PoolConfig::read(r, DEFAULT, &balancer);
         let proxy = proxy::read(r, main.forward.idle_timeout);
         let pools = PoolConfig::read_all(r, &main, &balancer);
-        Self { tls, listen, reuse_port, admin, drain_timeout, proxy, main, pools }
+        Self { tls, listen, reuse_port, admin, drain_timeout, proxy, main, pools, keys: Keys::default() }
     }
 
     fn read_tls(r: &mut Reader<'_>) -> Option<(SocketAddr, TlsFiles)> {
         r.section("tls", "The same over TLS, with HTTP/2 where the client can.");
         let listen = r.key(
             "tls.listen",
+            AtRestart,
             "",
             "Where clients connect, like 0.0.0.0:5443; \"\": nowhere.",
             parse::optional_address,
         );
         let certificate = r.key(
             "tls.certificate",
+            AtRestart,
             "",
             "The chain as PEM; taken anew when the file changes.",
             parse::optional_path,
         );
-        let key = r.key("tls.key", "", "Its key as PEM.", parse::optional_path);
+        let key = r.key("tls.key", AtRestart, "", "Its key as PEM.", parse::optional_path);
         match (listen, certificate, key) {
             (None, None, None) => None,
             (Some(listen), Some(certificate), Some(key)) => {
@@ -210,21 +222,21 @@ impl Config {
             "Administration: /rep, /add and /rm are served on both ports, the rest only here.",
         );
         AdminConfig {
-            listen: r.key("admin.listen", "127.0.0.1:5001", "The admin-only port.", parse::address),
+            listen: r.key("admin.listen", AtRestart, "127.0.0.1:5001", "The admin-only port.", parse::address),
             token: r.secret(
-                "admin.token",
+                "admin.token", AtReload,
                 "",
                 "With it, `Authorization: Bearer <token>` is let in from anywhere; without, only this machine is. At least 16 characters.",
                 |text| parse::token(text).map(|token| token.map(Secret)),
             ),
             trust_gateway: r.key(
-                "admin.trust_gateway",
+                "admin.trust_gateway", AtRestart,
                 "true",
                 "Whether, for a balancer in a container, the gateway of its network counts as this machine, which is where its host's calls come from; not where others' do too (rootless Docker, a published port that docker-proxy carries).",
                 parse::truth,
             ),
             max_connections: r.key(
-                "admin.max_connections",
+                "admin.max_connections", AtReload,
                 "256",
                 "Connections to the admin-only port at a time; more wait in the kernel's queue.",
                 parse::number(1_usize..=100_000),

@@ -9,6 +9,7 @@ use slipring_hashing::Placement;
 
 use super::fleet::{FleetConfig, RuntimeChoice};
 use super::forward::ForwardConfig;
+use super::keys::Effect::AtReload;
 use super::reader::{Origin, Reader};
 use super::runtime::{DockerConfig, ProcessConfig, read_docker, read_process};
 use super::{fleet, forward, parse, ring};
@@ -22,7 +23,7 @@ pub const MOST_POOLS: usize = 64;
 const LONGEST_NAME: usize = 32;
 
 /// A fleet, and how requests are carried to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {
     /// Its name; [`DEFAULT`] for the one without.
     pub name: Arc<str>,
@@ -135,6 +136,7 @@ impl PoolConfig {
         let before = r.mistakes();
         let routes = r.own(
             "routes",
+            AtReload,
             "[]",
             "What it takes: a host, a path or both; the most specific route wins.",
             parse::routes,

@@ -1,11 +1,12 @@
 //! One setting, wherever it was written: a flag before the environment, the environment before the file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{Effect, Keys, Value};
 use super::names::{Names, pool_of};
 use super::parse::Expected;
 use super::report::{ConfigError, Mistake};
@@ -58,6 +59,14 @@ impl Written {
         }
     }
 
+    /// As a person reads it.
+    fn shown(&self) -> String {
+        match self {
+            Self::One(text) => text.clone(),
+            Self::Many(items) => items.join(", "),
+        }
+    }
+
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         let one = |value: &DeValue<'_>| match value {
             DeValue::String(text) => Some(text.to_string()),
@@ -91,6 +100,7 @@ struct Setting {
 
 struct Documented {
     key: &'static str,
+    effect: Effect,
     default: &'static str,
     words: &'static str,
 }
@@ -127,6 +137,7 @@ pub(super) struct Reader<'a> {
     unsound: bool,
     /// Keys whose values must not be printed.
     secrets: Vec<&'static str>,
+    values: Keys,
 }
 
 impl<'a> Reader<'a> {
@@ -143,6 +154,7 @@ impl<'a> Reader<'a> {
             mistakes: Vec::new(),
             unsound: false,
             secrets: Vec::new(),
+            values: Keys::default(),
         };
         if let Some((_, text)) = &sources.file {
             let (table, errors) = DeTable::parse_recoverable(text);
@@ -217,55 +229,70 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of `key`, or of `default` when it is set nowhere or wrongly (which is remembered). A pool that does
-    /// not set it has what the balancer has.
-    pub(super) fn key<T>(
+    /// not set it has what the balancer has. Whoever declares a key says when a change of it takes `effect`.
+    pub(super) fn key<T: Debug>(
         &mut self,
         key: &'static str,
+        effect: Effect,
         default: &'static str,
         words: &'static str,
         parse: impl Fn(&Written) -> Result<T, Expected>,
     ) -> T {
-        self.read(key, default, words, Heir::Yes, parse)
+        self.read(Documented { key, effect, default, words }, Heir::Yes, parse)
     }
 
     /// As [`Reader::key`]; a pool that does not set it has the default.
-    pub(super) fn own<T>(
+    pub(super) fn own<T: Debug>(
         &mut self,
         key: &'static str,
+        effect: Effect,
         default: &'static str,
         words: &'static str,
         parse: impl Fn(&Written) -> Result<T, Expected>,
     ) -> T {
-        self.read(key, default, words, Heir::No, parse)
+        self.read(Documented { key, effect, default, words }, Heir::No, parse)
     }
 
-    fn read<T>(
+    fn read<T: Debug>(
         &mut self,
-        key: &'static str,
-        default: &'static str,
-        words: &'static str,
+        declared: Documented,
         heir: Heir,
         parse: impl Fn(&Written) -> Result<T, Expected>,
     ) -> T {
+        let Documented { key, effect, default, .. } = declared;
         let full = self.full(key);
         if self.scope.is_some() {
             self.scoped.insert(full.clone());
             self.of_pools.push((key, heir));
         } else {
-            self.documented.push(Documented { key, default, words });
+            self.documented.push(declared);
         }
-        if let Some(setting) = self.find(&full) {
-            match parse(&setting.written) {
-                Ok(value) => return value,
-                Err(expected) => self.mistakes.push(Mistake::value(&full, setting.origin, &expected)),
+        let mut valid = None;
+        if let Some(Setting { written, origin }) = self.find(&full) {
+            match parse(&written) {
+                Ok(value) => valid = Some((value, written, false)),
+                Err(expected) => self.mistakes.push(Mistake::value(&full, origin, &expected)),
             }
         }
         // What is wrong with an inherited value was told when the balancer's own keys were read.
-        let inherited = self.scope.as_ref().filter(|_| heir == Heir::Yes).and_then(|_| self.find(key));
-        if let Some(value) = inherited.and_then(|setting| parse(&setting.written).ok()) {
-            return value;
+        let inherits = self.scope.is_some() && heir == Heir::Yes;
+        if valid.is_none()
+            && inherits
+            && let Some(Setting { written, .. }) = self.find(key)
+        {
+            valid = parse(&written).ok().map(|value| (value, written, true));
         }
-        parse(&Written::from_default(default)).expect("a default is valid: the example is tested")
+        let (value, written, inherited) = valid.unwrap_or_else(|| {
+            let written = Written::from_default(default);
+            let value = parse(&written).expect("a default is valid: the example is tested");
+            (value, written, inherits)
+        });
+        let (meaning, shown) = match self.secrets.contains(&key) {
+            true => (written.shown(), "…".to_owned()),
+            false => (format!("{value:?}"), written.shown()),
+        };
+        self.values.0.insert(full, Value { effect, meaning, shown, inherited });
+        value
     }
 
     /// The key as it is written where the reader is.
@@ -274,15 +301,16 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Reader::key`]; what was written is never printed.
-    pub(super) fn secret<T>(
+    pub(super) fn secret<T: Debug>(
         &mut self,
         key: &'static str,
+        effect: Effect,
         default: &'static str,
         words: &'static str,
         parse: impl Fn(&Written) -> Result<T, Expected>,
     ) -> T {
         self.secrets.push(key);
-        self.key(key, default, words, parse)
+        self.key(key, effect, default, words, parse)
     }
 
     fn find(&self, key: &str) -> Option<Setting> {
@@ -352,7 +380,8 @@ impl<'a> Reader<'a> {
         self.mistakes.push(Mistake::value(&format!("pool.{name}"), origin, expected));
     }
 
-    pub(super) fn finish(mut self) -> Result<(), ConfigError> {
+    /// The values of all keys, if nothing was wrong.
+    pub(super) fn finish(mut self) -> Result<Keys, ConfigError> {
         let names = Names {
             keys: self.documented.iter().map(|documented| documented.key).collect(),
             of_pools: self.of_pools.iter().map(|(key, _)| *key).collect(),
@@ -381,7 +410,7 @@ impl<'a> Reader<'a> {
             self.mistakes.push(Mistake::unknown(&key, origin, &names.advice(&key)));
         }
         if self.mistakes.is_empty() {
-            return Ok(());
+            return Ok(self.values);
         }
         Err(ConfigError::new(self.sources.file.clone(), self.mistakes, &self.secrets))
     }
@@ -389,7 +418,8 @@ impl<'a> Reader<'a> {
     pub(super) fn example(&self) -> String {
         let mut text = String::from(
             "# Every key of the balancer with its default. A flag (--set KEY=VALUE) goes before the environment\n\
-             # (SLIPRING_FLEET_REPLICAS for fleet.replicas), the environment before this file.\n",
+             # (SLIPRING_FLEET_REPLICAS for fleet.replicas), the environment before this file. All three are read again at\n\
+             # a reload (SIGHUP, or POST /reload on the admin port); keys marked [restart] have to wait for a restart.\n",
         );
         for (section, words) in &self.sections {
             let _ = write!(text, "\n# {words}\n");
@@ -399,8 +429,9 @@ impl<'a> Reader<'a> {
             for documented in &self.documented {
                 let (place, name) = documented.key.rsplit_once('.').unwrap_or(("", documented.key));
                 if place == *section {
-                    let _ =
-                        writeln!(text, "# {}\n{name} = {}", documented.words, notation(documented.default));
+                    let mark = if documented.effect == Effect::AtRestart { " [restart]" } else { "" };
+                    let (words, default) = (documented.words, notation(documented.default));
+                    let _ = writeln!(text, "# {words}{mark}\n{name} = {default}");
                 }
             }
         }
@@ -416,7 +447,8 @@ impl<'a> Reader<'a> {
 }
 
 /// Variables that other parts of the program read.
-const NOT_SETTINGS: [&str; 4] = ["SLIPRING_REQUIRE", "SLIPRING_CONFIG", "SLIPRING_URL", "SLIPRING_LOG"];
+const NOT_SETTINGS: [&str; 5] =
+    ["SLIPRING_REQUIRE", "SLIPRING_CONFIG", "SLIPRING_URL", "SLIPRING_ADMIN_URL", "SLIPRING_LOG"];
 
 /// The environment variables that set a key.
 fn variables(key: &str) -> Vec<String> {

@@ -98,17 +98,23 @@ fn visible(span: &Range<usize>, text: &str) -> Option<Range<usize>> {
     Some(start..end.max(start + one))
 }
 
+impl ConfigError {
+    /// All of them, and what came of it: `nothing was started`.
+    pub fn told(&self, outcome: &str) -> String {
+        let count = self.mistakes.len();
+        let mut text: String =
+            self.mistakes.iter().map(|mistake| format!("{}\n\n", self.describe(mistake))).collect();
+        text.push_str(&format!(
+            "{count} mistake{} in the configuration; {outcome}",
+            if count == 1 { "" } else { "s" }
+        ));
+        text
+    }
+}
+
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for mistake in &self.mistakes {
-            writeln!(f, "{}\n", self.describe(mistake))?;
-        }
-        let count = self.mistakes.len();
-        write!(
-            f,
-            "{count} mistake{} in the configuration; nothing was started",
-            if count == 1 { "" } else { "s" }
-        )
+        f.write_str(&self.told("nothing was started"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use slipring_hashing::{HashPair, Placement};
 
+use super::keys::Effect::AtRestart;
 use super::parse;
 use super::reader::Reader;
 
@@ -9,25 +10,33 @@ pub(super) fn read(r: &mut Reader<'_>) -> Placement {
     r.section("ring", "How keys are placed on replicas.");
     let chosen = r.key(
         "ring.placement",
+        AtRestart,
         "rendezvous",
         "rendezvous | maglev | ketama | slots (the original's ring, see hash).",
         parse::one_of(&["rendezvous", "maglev", "ketama", "slots"]),
     );
     let hash = r.key(
         "ring.hash",
+        AtRestart,
         "",
         "given | modified | sha256: selects `slots` with this hash pair. HASH_NUM=0|1|2 does the same.",
         parse::hash_pair,
     );
-    let slots =
-        r.key("ring.slots", "512", "Of the `slots` placement: 1 to 65536.", parse::number(1_u32..=65_536));
+    let slots = r.key(
+        "ring.slots",
+        AtRestart,
+        "512",
+        "Of the `slots` placement: 1 to 65536.",
+        parse::number(1_u32..=65_536),
+    );
     let virtual_servers = r.key(
         "ring.virtual_servers",
+        AtRestart,
         "9",
         "Points of one replica among the slots: 1 to 1024.",
         parse::number(1_u32..=1024),
     );
-    let probing = r.key("ring.probing", "linear", "linear | quadratic.", parse::probing);
+    let probing = r.key("ring.probing", AtRestart, "linear", "linear | quadratic.", parse::probing);
     if virtual_servers > slots {
         r.mistake(
             &["ring.virtual_servers", "ring.slots"],

@@ -3,6 +3,7 @@ use slipring_hashing::{HashPair, Placement};
 use super::*;
 
 mod pools;
+mod reload;
 
 fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
     let owned =

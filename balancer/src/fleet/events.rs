@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::config::DEFAULT;
+use crate::config::{DEFAULT, PoolChanges};
 
 /// Events kept for readers who come late.
 const HISTORY: usize = 1024;
@@ -58,6 +58,10 @@ pub enum News {
     Orphan { replica: String },
     /// Stopping failed; what is left is tried again at the next reconciliation.
     StopFailed { replica: String, why: String },
+    /// The configuration was read again and is obeyed: keys with another value, pools.
+    Reloaded { keys: Vec<String>, pools: PoolChanges },
+    /// The configuration was read again, and nothing was changed.
+    ReloadRefused { why: String },
     /// A hint of what the operator should know.
     Warning { why: String },
 }
@@ -137,6 +141,8 @@ impl News {
             Self::Stopped { .. } => "stopped",
             Self::Orphan { .. } => "orphan",
             Self::StopFailed { .. } => "stop_failed",
+            Self::Reloaded { .. } => "reloaded",
+            Self::ReloadRefused { .. } => "reload_refused",
             Self::Warning { .. } => "warning",
         }
     }

@@ -9,6 +9,7 @@ use super::events::Events;
 use super::request::{Change, RequestError};
 use super::runtime::SpawnFailure;
 use super::state::Instance;
+use crate::config::PoolConfig;
 use crate::snapshot::{Shared, Snapshot};
 
 /// Why `/add` or `/rm` changed nothing.
@@ -44,6 +45,7 @@ pub(super) enum Message {
     Vetted(Vec<String>, ChangeReply),
     Remove(Change, ChangeReply),
     Event(Event),
+    Configure(Box<PoolConfig>, oneshot::Sender<()>),
     Shutdown(oneshot::Sender<Vec<String>>),
 }
 
@@ -86,6 +88,14 @@ impl Fleet {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(message(reply)).await.map_err(|_| ChangeError::Gone)?;
         answer.await.map_err(|_| ChangeError::Gone)?
+    }
+
+    /// Goes on as this configuration says, in which nothing differs that needs a restart; resolves when it is obeyed.
+    pub async fn configure(&self, config: PoolConfig) -> Result<(), ChangeError> {
+        let (reply, obeyed) = oneshot::channel();
+        let message = Message::Configure(Box::new(config), reply);
+        self.inbox.send(message).await.map_err(|_| ChangeError::Gone)?;
+        obeyed.await.map_err(|_| ChangeError::Gone)
     }
 
     /// Nobody listened where this instance should: a hint, dropped when the owner is busy.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::memory::{Memory, Remembered};
 
@@ -23,6 +24,7 @@ struct Page {
 pub struct Scribe {
     page: watch::Sender<Page>,
     tried: watch::Receiver<Tried>,
+    writing: JoinHandle<()>,
 }
 
 /// The last version that was tried, and why that was in vain.
@@ -44,8 +46,17 @@ impl Scribe {
     pub fn new(memory: Memory, complain: impl Fn(String) + Send + 'static) -> Self {
         let (page, pages) = watch::channel(Page::default());
         let (tries, tried) = watch::channel(Tried::default());
-        tokio::spawn(write(Arc::new(memory), pages, tries, complain));
-        Self { page, tried }
+        let writing = tokio::spawn(write(Arc::new(memory), pages, tries, complain));
+        Self { page, tried, writing }
+    }
+
+    /// Resolves when the memory is anybody's again.
+    pub async fn end(self) {
+        let Self { page, writing, .. } = self;
+        drop(page);
+        if let Err(error) = writing.await {
+            tracing::error!(%error, "the membership's writer ended early");
+        }
     }
 
     /// Remembers `members`; an earlier page that was not written yet is skipped.

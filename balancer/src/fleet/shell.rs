@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use slipring_hashing::PlacementError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::backoff::BackoffPolicy;
 use super::core::{Answer, Command, Core, Event, Settings, Ticket};
@@ -106,13 +106,7 @@ pub async fn begin<R: Runtime>(
     let mut owner = Owner {
         core,
         runtime: Arc::new(runtime),
-        limits: UpstreamLimits {
-            connections: config.forward.max_connections_per_replica,
-            waiting: config.forward.max_waiting_per_replica,
-            workers: around.workers,
-            alarm: around.alarm,
-            ejection: config.forward.ejection,
-        },
+        limits: limits(config, around.workers, around.alarm),
         config: config.clone(),
         scribe: memory.map(|memory| scribe(memory, events.clone())),
         events: events.clone(),
@@ -157,6 +151,17 @@ fn settings(config: &PoolConfig, unix_ms: u64) -> Settings {
     }
 }
 
+fn limits(config: &PoolConfig, workers: usize, alarm: Alarm) -> UpstreamLimits {
+    let forward = &config.forward;
+    UpstreamLimits {
+        connections: forward.max_connections_per_replica,
+        waiting: forward.max_waiting_per_replica,
+        workers,
+        alarm,
+        ejection: forward.ejection,
+    }
+}
+
 struct Owner<R> {
     core: Core,
     runtime: Arc<R>,
@@ -180,8 +185,7 @@ struct Owner<R> {
 
 impl<R: Runtime> Owner<R> {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut exits: mpsc::Receiver<Exit>) {
-        let mut reconcile = interval(self.config.fleet.reconcile_interval);
-        reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reconcile = reconciliations(&self.config);
         let mut done: Vec<oneshot::Sender<Vec<String>>> = Vec::new();
         let mut end: Option<Instant> = None;
         loop {
@@ -214,6 +218,9 @@ impl<R: Runtime> Owner<R> {
                 () = patience => {}
                 _ = reconcile.tick() => self.reconcile(),
             }
+            if reconcile.period() != self.config.fleet.reconcile_interval {
+                reconcile = reconciliations(&self.config);
+            }
             if !done.is_empty() && (self.core.is_empty() || end.is_some_and(|end| Instant::now() >= end)) {
                 return self.end(done).await;
             }
@@ -234,6 +241,10 @@ impl<R: Runtime> Owner<R> {
         }
         if tokio::time::timeout(CLEAN_UP, self.runtime.clean_up()).await.is_err() {
             tracing::warn!("what the start had prepared could not be removed in time");
+        }
+        // Whoever hears of the end may begin another fleet with the same memory.
+        if let Some(scribe) = self.scribe {
+            scribe.end().await;
         }
         for reply in done {
             if reply.send(left.clone()).is_err() {
@@ -276,8 +287,23 @@ impl<R: Runtime> Owner<R> {
                 }
                 self.handle(event);
             }
+            Message::Configure(config, reply) => {
+                self.configure(*config);
+                if reply.send(()).is_err() {
+                    tracing::debug!("nobody waited for the configuration to be obeyed");
+                }
+            }
             Message::Shutdown(_) => {}
         }
+    }
+
+    fn configure(&mut self, config: PoolConfig) {
+        self.limits = limits(&config, self.limits.workers, self.limits.alarm.clone());
+        self.upstreams.values().for_each(|upstream| upstream.obey(&self.limits));
+        let (settings, ticket) = (settings(&config, self.unix_ms), self.next_ticket);
+        self.next_ticket += 1; // nobody waits for what is added
+        self.config = config;
+        self.handle(Event::Configured { settings: Box::new(settings), ticket });
     }
 
     fn handle(&mut self, event: Event) {
@@ -477,6 +503,12 @@ impl<R: Runtime> Owner<R> {
             answer(reply, Ok(changed));
         });
     }
+}
+
+fn reconciliations(config: &PoolConfig) -> Interval {
+    let mut reconcile = interval(config.fleet.reconcile_interval);
+    reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    reconcile
 }
 
 fn scribe(memory: Memory, events: Events) -> Scribe {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
@@ -36,7 +37,7 @@ pub enum Format {
 }
 
 /// What is logged, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// How; `None`: nothing is.
     pub access: Option<Format>,
@@ -99,9 +100,10 @@ impl Noted {
 pub struct AccessLog {
     format: Format,
     sample: f64,
+    file: Option<PathBuf>,
     lines: SyncSender<Message>,
     lost: IntCounter,
-    ended: std::sync::Mutex<Receiver<()>>,
+    ended: Arc<Mutex<Receiver<()>>>,
 }
 
 #[derive(Debug)]
@@ -127,7 +129,22 @@ impl AccessLog {
             write(&queue, output);
             drop(done);
         })?;
-        Ok(Some(Self { format, sample: config.sample, lines, lost, ended: ended.into() }))
+        let (sample, file, ended) = (config.sample, config.file.clone(), Arc::new(Mutex::new(ended)));
+        Ok(Some(Self { format, sample, file, lines, lost, ended }))
+    }
+
+    /// The log that follows `earlier`: its thread goes on where only format and share are others; else it writes what
+    /// it has got, and ends with the last request that knows it.
+    ///
+    /// # Errors
+    /// As [`AccessLog::begin`].
+    pub fn after(earlier: Option<&Self>, config: &LogConfig, lost: IntCounter) -> io::Result<Option<Self>> {
+        let Some(format) = config.access else { return Ok(None) };
+        let Some(earlier) = earlier.filter(|earlier| earlier.file == config.file) else {
+            return Self::begin(config, lost);
+        };
+        let (lines, ended, file) = (earlier.lines.clone(), earlier.ended.clone(), config.file.clone());
+        Ok(Some(Self { format, sample: config.sample, file, lines, lost, ended }))
     }
 
     /// Whether the next request is among those that are logged.
@@ -146,7 +163,7 @@ impl AccessLog {
 
     /// Waits until everything is written, at most `within`.
     pub fn end(&self, within: Duration) {
-        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if self.lines.try_send(Message::End).is_err()
             || ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout)
         {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Seconds that are looked back upon.
 const WINDOW: usize = 10;
@@ -17,8 +17,8 @@ const MINIMUM: f64 = 3.0;
 #[derive(Debug)]
 pub struct Budget {
     share: f64,
-    came: Box<[Line]>,
-    window: Mutex<Window>,
+    came: Arc<[Line]>,
+    window: Arc<Mutex<Window>>,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +29,13 @@ impl Budget {
     /// Retries of at most `share` of the requests of `workers` threads.
     pub fn new(share: f64, workers: usize) -> Self {
         let came = (0..workers.max(1)).map(|_| Line::default()).collect();
-        Self { share, came, window: Mutex::default() }
+        Self { share, came, window: Arc::default() }
+    }
+
+    /// The same requests and retries, with another share.
+    #[must_use]
+    pub fn with_share(&self, share: f64) -> Self {
+        Self { share, came: self.came.clone(), window: self.window.clone() }
     }
 
     /// A thread has taken a request. Only that thread may say so.
@@ -126,6 +132,16 @@ mod tests {
                 proptest::prop_assert!(got as f64 <= 0.2 * came as f64 + 31.0, "{got} of {came}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_spent_counts_whatever_the_share_becomes() {
+        let budget = Budget::new(0.0, 1);
+        (0..100).for_each(|_| budget.came(0));
+        let spend = |budget: &Budget| (0..1000).filter(|_| budget.withdraw()).count();
+        assert_eq!(spend(&budget), 30);
+        let generous = budget.with_share(0.5);
+        assert_eq!((spend(&generous), spend(&budget)), (50, 0));
     }
 
     #[test]

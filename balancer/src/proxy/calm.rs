@@ -9,12 +9,12 @@ use crate::config::ProxyConfig;
 use crate::metrics::Metrics;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Calm {
     /// What each client has.
     pub clients: Arc<Clients>,
     /// Where requests are written down.
-    pub log: Option<AccessLog>,
+    pub log: Option<Arc<AccessLog>>,
 }
 
 impl Calm {
@@ -23,11 +23,17 @@ impl Calm {
     /// # Errors
     /// When the access log cannot be begun.
     pub fn new(config: &ProxyConfig, metrics: &Metrics) -> io::Result<Self> {
-        let calm = &config.calm;
-        Ok(Self {
-            clients: Clients::new(calm.clients),
-            log: AccessLog::begin(&calm.log, metrics.log_lost.clone())?,
-        })
+        let log = AccessLog::begin(&config.calm.log, metrics.log_lost.clone())?;
+        Ok(Self { clients: Clients::new(config.calm.clients), log: log.map(Arc::new) })
+    }
+
+    /// What it was, as configured now.
+    ///
+    /// # Errors
+    /// When another access log cannot be begun.
+    pub fn again(&self, config: &ProxyConfig, metrics: &Metrics) -> io::Result<Self> {
+        let log = AccessLog::after(self.log.as_deref(), &config.calm.log, metrics.log_lost.clone())?;
+        Ok(Self { clients: self.clients.under(config.calm.clients), log: log.map(Arc::new) })
     }
 
     /// Room for a request's line in the access log, if it is to have one.

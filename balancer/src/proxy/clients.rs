@@ -29,8 +29,8 @@ pub struct ClientLimits {
 pub struct Clients {
     limits: ClientLimits,
     began: Instant,
-    present: DashMap<IpAddr, usize>,
-    full_at: DashMap<IpAddr, Duration>,
+    present: Arc<DashMap<IpAddr, usize>>,
+    full_at: Arc<DashMap<IpAddr, Duration>>,
 }
 
 /// A client's connection, counted until it is dropped.
@@ -51,8 +51,13 @@ impl Drop for Guest {
 impl Clients {
     /// Nobody has come yet.
     pub fn new(limits: ClientLimits) -> Arc<Self> {
-        let (present, full_at) = (DashMap::new(), DashMap::new());
-        Arc::new(Self { limits, began: Instant::now(), present, full_at })
+        Arc::new(Self { limits, began: Instant::now(), present: Arc::default(), full_at: Arc::default() })
+    }
+
+    /// The same clients under other limits. A connection that came while there was no limit stays uncounted.
+    pub fn under(&self, limits: ClientLimits) -> Arc<Self> {
+        let (present, full_at) = (self.present.clone(), self.full_at.clone());
+        Arc::new(Self { limits, began: self.began, present, full_at })
     }
 
     /// Counts a connection; `None`: the client has as many as it may.
@@ -91,7 +96,7 @@ impl Clients {
 
     /// A second has passed: who has a full bucket is forgotten.
     pub fn tick(&self) {
-        if self.limits.rate > 0 {
+        if !self.full_at.is_empty() {
             self.forget(self.began.elapsed());
         }
     }
@@ -156,6 +161,18 @@ mod tests {
         assert!(again.is_some() && enter(1).is_none());
         drop((two, again));
         assert!(clients.present.is_empty());
+    }
+
+    #[test]
+    fn other_limits_hold_for_those_who_are_there() {
+        let clients = limited(10, 1);
+        let guest = clients.enter([10, 0, 0, 1].into());
+        assert_eq!(clients.request_at([10, 0, 0, 1].into(), at(0)), Ok(()));
+        let stricter = clients.under(ClientLimits { connections: 1, rate: 1, burst: 1 });
+        assert!(stricter.enter([10, 0, 0, 1].into()).is_none());
+        assert_eq!(stricter.request_at([10, 0, 0, 1].into(), at(0)), Err(at(100)));
+        drop(guest);
+        assert!(stricter.enter([10, 0, 0, 1].into()).is_some());
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl Policy {
 /// What requests have seen of one life of a replica.
 #[derive(Debug)]
 pub struct Health {
-    policy: Policy,
+    /// Failures in a row that are too many; 0: none are.
+    limit: AtomicU32,
+    /// Whether a 5xx is one.
+    statuses: AtomicBool,
     in_a_row: AtomicU32,
     failures: AtomicU64,
     ejected: AtomicBool,
@@ -108,12 +111,19 @@ impl Health {
     /// Of a replica that nothing is known of.
     pub fn new(policy: Policy) -> Self {
         Self {
-            policy,
+            limit: AtomicU32::new(policy.failures),
+            statuses: AtomicBool::new(policy.statuses),
             in_a_row: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             ejected: AtomicBool::new(false),
             record: Mutex::default(),
         }
+    }
+
+    /// From now on another policy holds. What was seen of it stays.
+    pub fn obey(&self, policy: &Policy) {
+        self.limit.store(policy.failures, Ordering::Relaxed);
+        self.statuses.store(policy.statuses, Ordering::Relaxed);
     }
 
     /// Whether it is left out.
@@ -123,7 +133,7 @@ impl Health {
 
     /// It answered.
     pub fn answered(&self, status: u16) {
-        if self.policy.statuses && status >= 500 {
+        if status >= 500 && self.statuses.load(Ordering::Relaxed) {
             self.in_a_row.fetch_add(1, Ordering::Relaxed);
         } else if self.in_a_row.load(Ordering::Relaxed) != 0 {
             self.in_a_row.store(0, Ordering::Relaxed);
@@ -138,7 +148,7 @@ impl Health {
 
     /// Whether it failed so often in a row that somebody should look at it.
     pub fn is_suspicious(&self) -> bool {
-        let limit = self.policy.failures;
+        let limit = self.limit.load(Ordering::Relaxed);
         self.in_a_row.load(Ordering::Relaxed) >= limit && limit > 0 && !self.is_ejected()
     }
 
@@ -153,16 +163,23 @@ pub struct Ejector {
     policy: Policy,
     began: Instant,
     /// One decision at a time, or two threads would each find room for one more.
-    deciding: Mutex<()>,
-    panicking: AtomicBool,
+    deciding: Arc<Mutex<()>>,
+    panicking: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
 impl Ejector {
     /// Nobody is out.
     pub fn new(policy: Policy, metrics: Arc<Metrics>) -> Self {
-        let deciding = Mutex::default();
-        Self { policy, began: Instant::now(), deciding, panicking: AtomicBool::new(false), metrics }
+        let (deciding, panicking) = (Arc::default(), Arc::default());
+        Self { policy, began: Instant::now(), deciding, panicking, metrics }
+    }
+
+    /// The same with another policy: who is out stays out until the time is over that was said then.
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy) -> Self {
+        let (deciding, panicking) = (self.deciding.clone(), self.panicking.clone());
+        Self { policy, began: self.began, deciding, panicking, metrics: self.metrics.clone() }
     }
 
     /// Leaves a replica out that is [suspicious](Health::is_suspicious), if there is room.
@@ -271,6 +288,8 @@ mod tests {
         let lenient = Health::new(Policy { failures: 0, ..POLICY });
         (0..500).for_each(|_| lenient.failed());
         assert!(!lenient.is_suspicious());
+        lenient.obey(&POLICY);
+        assert!(lenient.is_suspicious(), "what was seen stays");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use slipring_hashing::Key;
 use slipring_hashing::bounded::BoundedLoads;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use super::access_log::Tally;
 use super::budget::Budget;
@@ -43,6 +44,14 @@ pub struct Pool {
     pub ejector: Ejector,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    use_of: Arc<InUse>,
+}
+
+/// Ends when no request, and nobody else, knows a pool any more under any configuration.
+#[derive(Debug)]
+struct InUse {
+    over: CancellationToken,
+    _guard: DropGuard,
 }
 
 /// A request that is to be forwarded.
@@ -122,20 +131,50 @@ pub(super) struct Candidate {
     pub(super) panic: bool,
 }
 
+fn patience(config: &PoolConfig, proxy: &ProxyConfig) -> Patience {
+    let forward = &config.forward;
+    Patience {
+        first_byte: forward.first_byte_timeout,
+        idle: forward.idle_timeout,
+        min_rate: proxy.calm.min_body_rate,
+        grace: proxy.calm.body_grace,
+        half_closed: proxy.half_closed_timeout,
+    }
+}
+
 impl Pool {
     /// A pool with this fleet, for clients who are treated as `proxy` says.
     pub fn new(config: PoolConfig, proxy: &ProxyConfig, fleet: Fleet, metrics: Arc<Metrics>) -> Self {
-        let forward = &config.forward;
-        let patience = Patience {
-            first_byte: forward.first_byte_timeout,
-            idle: forward.idle_timeout,
-            min_rate: proxy.calm.min_body_rate,
-            grace: proxy.calm.body_grace,
-            half_closed: proxy.half_closed_timeout,
-        };
-        let budget = Budget::new(forward.retry_budget, proxy.workers);
-        let ejector = Ejector::new(forward.ejection, metrics.clone());
-        Self { config, patience, fleet, budget, ejector, metrics }
+        let patience = patience(&config, proxy);
+        let budget = Budget::new(config.forward.retry_budget, proxy.workers);
+        let ejector = Ejector::new(config.forward.ejection, metrics.clone());
+        let over = CancellationToken::new();
+        let use_of = Arc::new(InUse { _guard: over.clone().drop_guard(), over });
+        Self { config, patience, fleet, budget, ejector, metrics, use_of }
+    }
+
+    /// The pool as it is to be from now on: the very same if nothing of it changes; else with the same fleet, and with
+    /// what it knows of requests and failures.
+    #[must_use]
+    pub fn again(self: &Arc<Self>, config: &PoolConfig, proxy: &ProxyConfig) -> Arc<Self> {
+        let patience = patience(config, proxy);
+        if self.config == *config && self.patience == patience {
+            return self.clone();
+        }
+        Arc::new(Self {
+            config: config.clone(),
+            patience,
+            fleet: self.fleet.clone(),
+            budget: self.budget.with_share(config.forward.retry_budget),
+            ejector: self.ejector.with_policy(config.forward.ejection),
+            metrics: self.metrics.clone(),
+            use_of: self.use_of.clone(),
+        })
+    }
+
+    /// Resolves when nobody holds this pool any more, as it is or as it was.
+    pub fn unused(&self) -> WaitForCancellationFutureOwned {
+        self.use_of.over.clone().cancelled_owned()
     }
 
     /// A second has passed; one thread says so.

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use super::calm::Calm;
 use super::error::Refusal;
 use super::pools::Shared;
 use super::upstream::Alarm;
 use super::worker::{self, Listeners, Orders, Phase};
-use crate::config::ProxyConfig;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::sampled::Sampled;
 
 /// Connections that wait for `accept`; the kernel may allow fewer (net.core.somaxconn).
@@ -27,10 +26,8 @@ pub struct Front {
     pub pools: Shared,
     /// Requests for `/rep`, `/add`, `/rm`.
     pub contract: axum::Router,
-    /// Limits of clients, whatever pool they want.
-    pub config: ProxyConfig,
-    /// What keeps it calm.
-    pub calm: Calm,
+    /// Places for clients, over all threads.
+    pub places: Places,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Failures, told in the log now and then.
@@ -55,7 +52,6 @@ impl Front {
 
     /// Serves `listeners`, a thread each, from now on.
     pub fn serve(self: Arc<Self>, listeners: Vec<Listeners>, alarm: &Alarm) -> Threads {
-        let places = Arc::new(Semaphore::new(self.config.max_connections));
         let (phase, _) = watch::channel(Phase::Serving);
         let (mut idle, mut ends) = (Vec::new(), Vec::new());
         for (index, listeners) in listeners.into_iter().enumerate() {
@@ -65,7 +61,7 @@ impl Front {
                 phase: phase.subscribe(),
                 idle: when_idle,
                 alarm: alarm.clone(),
-                places: places.clone(),
+                places: self.places.semaphore().clone(),
             };
             let front = self.clone();
             let thread = std::thread::Builder::new().name(format!("proxy-{index}"));

@@ -1,4 +1,5 @@
-//! All pools, and which of them a request is for: one immutable table, so that a request never sees half of a change.
+//! All pools, which of them a request is for, and what holds for all requests: one immutable table, so that a request
+//! never sees half of a change.
 //!
 //! A thread of the data plane looks at it through a cache of its own ([`Reader`]): while nothing changes, that costs
 //! one load, and no thread writes what another reads.
@@ -9,10 +10,11 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
+use super::calm::Calm;
 use super::forward::Pool;
 use super::route::{Routes, is_administrative};
 use super::wire::path::has_dot_segments;
-use crate::config::DEFAULT;
+use crate::config::{DEFAULT, ProxyConfig};
 
 /// The present pools, for any number of readers.
 pub type Shared = Arc<ArcSwap<Pools>>;
@@ -23,8 +25,10 @@ pub struct Pools {
     main: Arc<Pool>,
     named: Vec<Arc<Pool>>,
     routes: Routes,
-    /// What the pool without a name takes.
-    paths: Vec<String>,
+    /// Limits of clients, whatever pool they want, and the paths that the pool without a name takes.
+    pub config: ProxyConfig,
+    /// What keeps it calm.
+    pub calm: Calm,
 }
 
 /// What is to be done with a request.
@@ -39,12 +43,12 @@ pub enum Way<'a> {
 }
 
 impl Pools {
-    /// The pool without a name, which takes `paths`, and those with names, which take their routes.
-    pub fn new(main: Arc<Pool>, paths: Vec<String>, named: Vec<Arc<Pool>>) -> Self {
+    /// The pool without a name, which takes `config.paths`, and those with names, which take their routes.
+    pub fn new(main: Arc<Pool>, named: Vec<Arc<Pool>>, config: ProxyConfig, calm: Calm) -> Self {
         let routes = named.iter().enumerate();
         let routes = routes.flat_map(|(at, pool)| pool.config.routes.iter().map(move |route| (route, at)));
         let routes = Routes::new(routes);
-        Self { main, named, routes, paths }
+        Self { main, named, routes, config, calm }
     }
 
     /// Where a request for `path` goes; who its host is, is asked only if there are routes.
@@ -68,7 +72,7 @@ impl Pools {
 
     /// Whether the pool without a name has this path.
     fn takes(&self, path: &str) -> bool {
-        self.paths.iter().any(|route| match route.strip_suffix("/*") {
+        self.config.paths.iter().any(|route| match route.strip_suffix("/*") {
             Some(stem) => {
                 path.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
@@ -79,11 +83,6 @@ impl Pools {
     /// The pool without a name.
     pub fn main(&self) -> &Arc<Pool> {
         &self.main
-    }
-
-    /// What it takes.
-    pub fn paths(&self) -> &[String] {
-        &self.paths
     }
 
     /// All of them, the one without a name first.

@@ -129,7 +129,7 @@ impl Session {
     }
 
     async fn end_too_slow(self) {
-        let patience = self.place.worker.front.config.header_timeout;
+        let patience = self.place.worker.pools().config.header_timeout;
         self.turn_away(ProxyError::SlowHead(patience)).await;
     }
 
@@ -146,9 +146,9 @@ impl Session {
     /// Waits for a request, with as little as there is to that.
     async fn rests(&mut self) -> Comes {
         let worker = &self.place.worker;
-        let header_timeout = worker.front.config.header_timeout;
+        let header_timeout = worker.pools().config.header_timeout;
         let first = self.requests == 0;
-        let patience = if first { header_timeout } else { worker.front.config.idle_timeout };
+        let patience = if first { header_timeout } else { worker.pools().config.idle_timeout };
         self.ticket.set_from(self.idle_since_ms, patience);
         let mut leaving = false;
         std::future::poll_fn(|cx| {
@@ -191,7 +191,7 @@ impl Talk {
     fn new(session: Session) -> Self {
         let Session { stream, peer, place, ticket, requests, idle_since_ms } = session;
         let worker = place.worker.clone();
-        let trusted = worker.front.config.trusts(peer.ip());
+        let trusted = worker.pools().config.trusts(peer.ip());
         let tls = matches!(stream, Stream::Tls(_));
         let idle_ms = ticket.now_ms().saturating_sub(idle_since_ms);
         let hurries = requests > 0 && u128::from(idle_ms) <= HURRY.as_millis();
@@ -249,7 +249,7 @@ impl Talk {
             };
             self.client.input.consume(length);
             self.client.body = BodyReader::new(planned.framing);
-            let most = self.worker.front.config.calm.max_requests_per_connection;
+            let most = pools.config.calm.max_requests_per_connection;
             if most > 0 && self.requests >= most {
                 self.client.keep_alive = false;
                 self.worker.front.metrics.limit_hit("requests_per_connection");
@@ -317,15 +317,19 @@ impl Talk {
 
     /// Leaves the line of the present request in the access log.
     fn log(&mut self, tally: &Tally) {
-        if let (Some(noted), Some(log)) = (self.noted.take(), &self.worker.front.calm.log) {
+        if let Some(noted) = self.noted.take()
+            && let Some(log) = &self.worker.pools().calm.log
+        {
             log.write(&noted, self.peer.ip(), tally);
         }
     }
 
     /// Waits for the head of a request; not for long if nothing of it comes.
     async fn head(&mut self) -> Result<Heard, ProxyError> {
-        let limits = &self.worker.front.config;
-        let (header_timeout, largest) = (limits.header_timeout, limits.max_header_bytes);
+        let (header_timeout, largest) = {
+            let pools = self.worker.pools(); // it may take long until somebody asks
+            (pools.config.header_timeout, pools.config.max_header_bytes)
+        };
         let (client, ticket, worker) = (&mut self.client, &self.ticket, &self.worker);
         let (first, since_ms, hurries) = (self.requests == 0, self.idle_since_ms, self.hurries);
         let begins = |ticket: &Ticket| match first {
@@ -399,9 +403,9 @@ impl Talk {
     /// Understands the head that has arrived.
     fn plan<'p>(&mut self, length: usize, pools: &'p Pools) -> Result<Planned<'p>, Refusal> {
         let mut storage = room();
-        let front = &self.worker.front;
+        let limits = &pools.config;
         let parsed = Request::parse(&self.client.input.data()[..length], &mut storage);
-        self.noted = front.calm.note("HTTP/1.1");
+        self.noted = pools.calm.note("HTTP/1.1");
         let (request, _) = match parsed {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Err(ProxyError::BadRequest(super::wire::request::RequestError::Syntax).into()),
@@ -410,7 +414,7 @@ impl Talk {
         if let Some(noted) = &mut self.noted {
             note(noted, &request);
         }
-        if request.fields.len() > front.config.calm.max_header_fields {
+        if request.fields.len() > limits.calm.max_header_fields {
             return Err(ProxyError::from(RequestError::Fields).into());
         }
         let path = request.target.path();
@@ -430,7 +434,7 @@ impl Talk {
         if request.said.offers_h2c {
             upgrade = Upgrade::of(&request).filter(|_| !self.tls && !self.worker.draining.get());
         }
-        let plan = if let Err(wait) = front.calm.clients.request(self.peer.ip()) {
+        let plan = if let Err(wait) = pools.calm.clients.request(self.peer.ip()) {
             Plan::Refuse(ProxyError::TooOften(wait))
         } else if let Some(upgrade) = upgrade {
             Plan::Upgrade(upgrade)
@@ -466,7 +470,7 @@ impl Talk {
         self.worker.front.refused(refusal, self.peer.ip());
         self.client.keep_alive &= !self.worker.draining.get();
         let length = refusal.write(self.client.out.bytes(), self.client.keep_alive, to_head);
-        if self.worker.front.calm.log.is_some() {
+        if self.noted.is_some() {
             tally.status.set(refusal.error.status().as_u16());
             tally.bytes.set(length as u64);
             tally.replica.replace(refusal.replica.clone());
@@ -482,7 +486,7 @@ impl Talk {
 
     /// Refuses what was not even understood, and ends the connection.
     async fn turn_away(mut self, error: ProxyError) {
-        self.noted = self.worker.front.calm.note("HTTP/1.1");
+        self.noted = self.worker.pools().calm.note("HTTP/1.1");
         self.client.keep_alive = false;
         self.refuse(&error.into(), false).await;
         self.linger().await;
@@ -490,7 +494,7 @@ impl Talk {
 
     async fn flush(&mut self) -> io::Result<()> {
         let (client, ticket) = (&mut self.client, &self.ticket);
-        ticket.set(self.worker.front.config.idle_timeout);
+        ticket.set(self.worker.pools().config.idle_timeout);
         std::future::poll_fn(|cx| match client.poll_flush(cx) {
             Poll::Pending if ticket.has_expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             polled => polled,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, SemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::connection::ConnectError;
@@ -13,6 +13,7 @@ use super::ejection::{Health, Policy};
 use super::pool::Pool;
 use crate::fleet::state::Instance;
 use crate::metrics::ReplicaMetrics;
+use crate::places::Places;
 use crate::sampled::Sampled;
 
 static SERIALS: AtomicU64 = AtomicU64::new(0);
@@ -72,9 +73,9 @@ pub struct Upstream {
     /// Kept-alive connections to it, by thread.
     pools: Box<[Pool]>,
     /// Places for requests: as many as it may have connections.
-    places: Semaphore,
+    places: Places,
     waiting: AtomicUsize,
-    most_waiting: usize,
+    most_waiting: AtomicUsize,
     /// Its answers that broke off, told in the log now and then.
     pub complaints: Sampled,
     in_flight: AtomicUsize,
@@ -105,9 +106,9 @@ impl Upstream {
             metrics,
             health: Health::new(limits.ejection),
             pools: (0..limits.workers).map(|_| Pool::default()).collect(),
-            places: Semaphore::new(limits.connections),
+            places: Places::new(limits.connections),
             waiting: AtomicUsize::new(0),
-            most_waiting: limits.waiting,
+            most_waiting: AtomicUsize::new(limits.waiting),
             complaints: Sampled::default(),
             in_flight: AtomicUsize::new(0),
             served: AtomicU64::new(metrics_before),
@@ -117,6 +118,16 @@ impl Upstream {
             idle: Notify::new(),
             alarm: limits.alarm.clone(),
         }
+    }
+
+    /// From now on other limits hold.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn obey(&self, limits: &UpstreamLimits) {
+        self.places.resize(limits.connections);
+        self.most_waiting.store(limits.waiting, Ordering::Relaxed);
+        self.health.obey(&limits.ejection);
     }
 
     /// The idle connections of a thread.
@@ -203,7 +214,8 @@ impl Flight {
     /// Takes a place if one is free. Whether it has one.
     pub fn try_place(&mut self) -> bool {
         if !self.has_place {
-            self.has_place = self.upstream.places.try_acquire().map(SemaphorePermit::forget).is_ok();
+            self.has_place =
+                self.upstream.places.semaphore().try_acquire().map(SemaphorePermit::forget).is_ok();
         }
         self.has_place
     }
@@ -218,13 +230,13 @@ impl Flight {
             return Ok(());
         }
         let upstream = &self.upstream;
-        if upstream.waiting.fetch_add(1, Ordering::Relaxed) >= upstream.most_waiting {
+        if upstream.waiting.fetch_add(1, Ordering::Relaxed) >= upstream.most_waiting.load(Ordering::Relaxed) {
             upstream.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(ConnectError::Full);
         }
         let _queued = Queued(&upstream.waiting);
         tokio::select! {
-            place = upstream.places.acquire() => place.map_err(|_| ConnectError::Gone)?.forget(),
+            place = upstream.places.semaphore().acquire() => place.map_err(|_| ConnectError::Gone)?.forget(),
             () = upstream.gone.cancelled() => return Err(ConnectError::Gone),
         }
         self.has_place = true;
@@ -235,7 +247,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if self.has_place {
-            self.upstream.places.add_permits(1);
+            self.upstream.places.semaphore().add_permits(1);
         }
         let was = self.upstream.in_flight.fetch_sub(1, Ordering::SeqCst);
         // Somebody waits for that only once it is closed, and closes it before looking at the count.

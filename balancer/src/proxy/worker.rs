@@ -172,10 +172,11 @@ async fn prune(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(PRUNING);
     loop {
         ticks.tick().await;
-        if worker.index == 0 {
-            worker.front.calm.clients.tick();
-        }
+        // Also that what a reload took away is known to no thread for longer.
         let pools = worker.pools();
+        if worker.index == 0 {
+            pools.calm.clients.tick();
+        }
         let mut there = HashSet::new();
         for pool in pools.all() {
             let snapshot = pool.fleet.look();
@@ -277,11 +278,12 @@ fn begin(
     let gauge = worker.front.metrics.connection();
     worker.connections.set(worker.connections.get() + 1);
     let place = Place { worker: worker.clone(), _gauge: gauge, _permit: permit, guest: None };
-    if let Err(error) = socket::prepare(&stream, worker.front.config.idle_timeout) {
+    if let Err(error) = socket::prepare(&stream, worker.pools().config.idle_timeout) {
         tracing::debug!(%error, %peer, "a client was gone before its first request");
         return;
     }
-    let config = &worker.front.config;
+    let pools = worker.pools();
+    let config = &pools.config;
     if acceptor.is_none() && !(config.calm.accept_proxy_protocol && config.trusts(peer.ip())) {
         // The task of a connection in the clear is its session and nothing else: there may be ten thousand.
         if let Some(session) = admit(Stream::Plain(stream), peer, place) {
@@ -324,7 +326,7 @@ enum Agreed {
 
 /// Lets a client in, unless it has as many connections as it may; then it is told.
 fn admit(stream: Stream, peer: SocketAddr, mut place: Place) -> Option<Session> {
-    place.guest = place.worker.front.calm.clients.enter(peer.ip());
+    place.guest = place.worker.pools().calm.clients.enter(peer.ip());
     let refused = place.guest.is_none();
     let session = Session::new(stream, peer, place);
     if refused {
@@ -342,13 +344,13 @@ async fn agree(
     mut place: Place,
 ) -> Option<Agreed> {
     let worker = place.worker.clone();
-    let front = &worker.front;
-    let within = front.config.header_timeout;
-    if front.config.calm.accept_proxy_protocol && front.config.trusts(peer.ip()) {
+    let pools = worker.pools();
+    let within = pools.config.header_timeout;
+    if pools.config.calm.accept_proxy_protocol && pools.config.trusts(peer.ip()) {
         match tokio::time::timeout(within, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(source)) => peer = source.unwrap_or(peer),
             failed => {
-                front.metrics.limit_hit("proxy_protocol");
+                worker.front.metrics.limit_hit("proxy_protocol");
                 tracing::debug!(?failed, %peer, "a proxy did not say whose connection it is");
                 return None;
             }
@@ -357,7 +359,8 @@ async fn agree(
     let Some(acceptor) = acceptor else {
         return admit(Stream::Plain(stream), peer, place).map(Agreed::Http1);
     };
-    place.guest = front.calm.clients.enter(peer.ip());
+    place.guest = pools.calm.clients.enter(peer.ip());
+    drop(pools); // what it is now is no concern of a connection's whole life
     if place.guest.is_none() {
         worker.front.refused(&ProxyError::TooManyConnections.into(), peer.ip());
         return None;

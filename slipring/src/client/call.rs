@@ -63,6 +63,10 @@ impl Call {
         }
     }
 
+    pub(crate) fn reload() -> Self {
+        Self { method: Method::POST, path: "/reload".into(), body: None }
+    }
+
     pub(crate) fn get(path: &str) -> Self {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Self { method: Method::GET, path, body: None }
@@ -78,6 +82,13 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn is_success(&self) -> bool {
         self.status.is_success()
+    }
+
+    /// The body as a person reads it: words of several lines as lines.
+    pub(crate) fn text(&self) -> String {
+        let body: Option<Value> = serde_json::from_str(&self.body).ok();
+        let words = body.as_ref().and_then(|body| body["message"].as_str());
+        words.filter(|words| words.contains('\n')).map_or_else(|| self.body.clone(), str::to_owned)
     }
 
     pub(crate) fn to_json(&self) -> Value {

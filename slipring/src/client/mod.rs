@@ -44,6 +44,12 @@ enum Command {
     Rm { n: u64, names: Vec<String> },
     /// Ask a path of a replica.
     Get { path: String },
+    /// Let the balancer read its configuration again, and say what that changed.
+    Reload {
+        /// Its admin port.
+        #[arg(long, env = "SLIPRING_ADMIN_URL", default_value = "http://127.0.0.1:5001")]
+        admin_url: String,
+    },
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
@@ -54,7 +60,11 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let balancer = match Balancer::new(&arguments.url, arguments.token, arguments.wait) {
+    let url = match &arguments.command {
+        Some(Command::Reload { admin_url }) => admin_url,
+        _ => &arguments.url,
+    };
+    let balancer = match Balancer::new(url, arguments.token, arguments.wait) {
         Ok(balancer) => balancer,
         Err(error) => {
             complain(&error);
@@ -67,6 +77,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Add { n, names }) => Call::add(n, &names),
         Some(Command::Rm { n, names }) => Call::remove(n, &names),
         Some(Command::Get { path }) => Call::get(&path),
+        Some(Command::Reload { .. }) => Call::reload(),
     };
     match runtime.block_on(balancer.send(&call)) {
         Ok(answer) => print(&answer, arguments.json),
@@ -81,7 +92,7 @@ fn print(answer: &Answer, as_json: bool) -> ExitCode {
     if as_json {
         println!("{}", answer.to_json());
     } else {
-        println!("{}", answer.body);
+        println!("{}", answer.text());
     }
     if answer.is_success() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
 }

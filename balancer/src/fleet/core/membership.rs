@@ -142,6 +142,13 @@ impl Core {
         self.publish();
     }
 
+    /// Somebody who had not joined is gone: the others may be complete now, or nobody may be left.
+    pub(super) fn join_those_left(&mut self) {
+        self.additions.retain(|addition| addition.joined || !addition.members.is_empty());
+        let waiting: Vec<_> = self.additions.iter().filter(|a| !a.joined).map(|a| a.members[0]).collect();
+        waiting.into_iter().for_each(|id| self.join_if_complete(id));
+    }
+
     /// A newcomer could not be launched: the whole addition is taken back. False if it had joined already.
     pub(super) fn roll_back(&mut self, id: ReplicaId, failure: &SpawnFailure) -> bool {
         let Some(at) = self.additions.iter().position(|a| !a.joined && a.members.contains(&id)) else {

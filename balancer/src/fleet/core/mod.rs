@@ -6,6 +6,7 @@
 //! alternative: it heals within its polling interval, not within milliseconds of a death. We take events as hints
 //! and let [`Event::Observed`] correct what they missed.
 
+mod configured;
 mod healing;
 mod leaving;
 mod member;
@@ -112,6 +113,8 @@ pub enum Event {
     StopFailed { instance: Instance, why: String },
     /// What really ran when the runtime was asked, at time `asked`.
     Observed { asked: Duration, found: Vec<Found> },
+    /// Other settings hold from now on; newly listed members are added with this ticket.
+    Configured { settings: Box<Settings>, ticket: Ticket },
     /// Only time has passed.
     Tick,
     /// Everything is to stop.
@@ -162,6 +165,8 @@ pub struct Core {
     /// Heartbeats under way, also of lives that are over: each ends with a `Beat`.
     asking: Vec<Instance>,
     next_incarnation: u64,
+    /// The largest that a batch was allowed to be: of spawns and stops, of heartbeats.
+    largest: (usize, usize),
     shutting_down: bool,
     out: Vec<Command>,
 }
@@ -171,6 +176,7 @@ impl Core {
     pub fn new(settings: Settings, table: Table) -> Self {
         Self {
             rng: SmallRng::seed_from_u64(settings.seed),
+            largest: (settings.task_batch, settings.request_batch),
             settings,
             table: Arc::new(table),
             members: BTreeMap::new(),
@@ -203,6 +209,7 @@ impl Core {
             Event::Stopped { instance } => self.stopped(&instance, now),
             Event::StopFailed { instance, why } => self.stop_failed(&instance, why, now),
             Event::Observed { asked, found } => self.observed(asked, found, now),
+            Event::Configured { settings, ticket } => self.configured(*settings, ticket, now),
             Event::Tick => {}
             Event::Shutdown => self.shut_down(),
         }
@@ -371,11 +378,12 @@ impl Core {
             self.members.iter().all(|(id, m)| *id == m.instance.id),
             "members are kept under their identity"
         );
-        assert!(self.spawning() <= self.settings.task_batch, "spawns keep to their batch");
+        let (tasks, requests) = self.largest;
+        assert!(self.spawning() <= tasks, "spawns keep to their batch");
         for polite in [false, true] {
-            assert!(self.stopping(polite) <= self.settings.task_batch, "stops keep to their batch");
+            assert!(self.stopping(polite) <= tasks, "stops keep to their batch");
         }
-        assert!(self.asking.len() <= self.settings.request_batch, "heartbeats keep to their batch");
+        assert!(self.asking.len() <= requests, "heartbeats keep to their batch");
         for member in self.members.values() {
             member.check_invariants();
             let draining = self.leaving.values().any(|l| l.instance.name == member.instance.name);

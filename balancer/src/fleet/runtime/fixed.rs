@@ -1,9 +1,12 @@
 //! Replicas that somebody else runs, at addresses that the configuration lists: nothing is started, and nothing
 //! stopped. They are heartbeaten, flatlined and taken back into service like any other; a "respawn" is only the
 //! next attempt to reach one.
+//!
+//! A replica's name is its address as the configuration writes it, so that there is no second list to keep in step
+//! when that one changes. `/add` cannot name one: its names have no colon.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,24 +16,17 @@ use crate::fleet::state::{Handle, Instance, Running};
 /// See the module.
 #[derive(Debug, Default)]
 pub struct FixedRuntime {
-    addresses: BTreeMap<String, SocketAddr>,
     present: Mutex<BTreeMap<String, Instance>>,
 }
 
 impl FixedRuntime {
-    /// Replicas by the names under which the configuration lists their addresses.
-    pub fn new(addresses: impl IntoIterator<Item = (String, SocketAddr)>) -> Self {
-        Self { addresses: addresses.into_iter().collect(), present: Mutex::default() }
-    }
-
     fn present(&self) -> MutexGuard<'_, BTreeMap<String, Instance>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn running(&self, name: &str) -> Option<Running> {
-        let address = *self.addresses.get(name)?;
-        Some(Running { address, handle: Handle::Upstream(name.to_owned()) })
-    }
+fn running(name: &str) -> Option<Running> {
+    Some(Running { address: name.parse().ok()?, handle: Handle::Upstream(name.to_owned()) })
 }
 
 impl Runtime for FixedRuntime {
@@ -43,14 +39,14 @@ impl Runtime for FixedRuntime {
     }
 
     async fn vet(&self, names: &[String]) -> Result<(), RuntimeError> {
-        match names.iter().find(|name| !self.addresses.contains_key(*name)) {
+        match names.iter().find(|name| running(name).is_none()) {
             None => Ok(()),
             Some(name) => Err(RuntimeError::NotListed { name: name.clone() }),
         }
     }
 
     async fn spawn(&self, instance: &Instance) -> Result<Running, RuntimeError> {
-        let running = self.running(&instance.name);
+        let running = running(&instance.name);
         let running = running.ok_or_else(|| RuntimeError::NotListed { name: instance.name.clone() })?;
         self.present().insert(instance.name.clone(), instance.clone());
         Ok(running)
@@ -72,7 +68,7 @@ impl Runtime for FixedRuntime {
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
         let found =
-            |instance: &Instance| Found { instance: instance.clone(), running: self.running(&instance.name) };
+            |instance: &Instance| Found { instance: instance.clone(), running: running(&instance.name) };
         Ok(self.present().values().map(found).collect())
     }
 }

@@ -86,7 +86,7 @@ pub enum ClientFailure {
 }
 
 /// How long a request's stages may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// From the end of the request to the head of the answer.
     pub first_byte: Duration,

@@ -32,11 +32,12 @@ use tokio::sync::{Notify, oneshot};
 use tower::ServiceExt;
 
 use super::access_log::{Noted, Tally};
+use super::calm::Calm;
 use super::error::{ProxyError, REPLICA, Refusal};
 use super::exchange::Terms;
 use super::forward::{Asked, Pool, Uncarried};
 use super::key;
-use super::pools::Way;
+use super::pools::{Pools, Way};
 use super::wire::Framing;
 use super::wire::emit::{self, Arrival, ClientName};
 use super::wire::request::{RequestError, is_idempotent};
@@ -85,7 +86,8 @@ pub async fn serve<S>(worker: Rc<Worker>, stream: S, address: SocketAddr, tls: b
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = &worker.front.config;
+    let pools = worker.pools();
+    let limits = &pools.config;
     let mut http = http2::Builder::new(Local);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
@@ -99,6 +101,7 @@ where
         .initial_connection_window_size(limits.connection_window);
     let (first, last) = (limits.header_timeout, limits.header_timeout);
     let streams = Streams::new(worker.watch.ticket(), first, limits.idle_timeout, limits.max_resets);
+    drop(pools); // what holds for its requests is asked for each
     let peer = Rc::new(Peer {
         name: ClientName::new(address.ip()),
         worker: worker.clone(),
@@ -146,19 +149,19 @@ where
 impl Peer {
     async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
         let front = &self.worker.front;
-        let most = front.config.calm.max_requests_per_connection;
+        let pools = self.worker.pools();
+        let most = pools.config.calm.max_requests_per_connection;
         self.requests.set(self.requests.get() + 1);
         if most > 0 && self.requests.get() == most {
             front.metrics.limit_hit("requests_per_connection");
             self.enough.notify_one();
         }
-        let noted = self.note(&request);
-        let pools = self.worker.pools();
+        let noted = self.note(&pools.calm, &request);
         let way = pools.way(|| host(&request), request.uri().path());
         // One that is carried like a request of HTTP/1 has its line written when it has ended.
         let is_carried = matches!(way, Way::To(_)) && !grpc::is_grpc(request.headers());
         if noted.is_none() || !is_carried {
-            let response = self.clone().answer(request, way, None).await;
+            let response = self.clone().answer(&pools, request, way, None).await;
             if let Some(noted) = &noted {
                 let tally = Tally::default();
                 tally.status.set(response.status().as_u16());
@@ -168,11 +171,11 @@ impl Peer {
             }
             return response;
         }
-        self.answer(request, way, noted).await
+        self.answer(&pools, request, way, noted).await
     }
 
-    fn note(&self, request: &Request<Incoming>) -> Option<Box<Noted>> {
-        let mut noted = self.worker.front.calm.note("HTTP/2.0")?;
+    fn note(&self, calm: &Calm, request: &Request<Incoming>) -> Option<Box<Noted>> {
+        let mut noted = calm.note("HTTP/2.0")?;
         let field =
             |name: &str| request.headers().get(name).map_or(Vec::new(), |value| value.as_bytes().to_vec());
         request.method().as_str().clone_into(&mut noted.method);
@@ -184,25 +187,25 @@ impl Peer {
     }
 
     fn log(&self, noted: &Noted, tally: &Tally) {
-        if let Some(log) = &self.worker.front.calm.log {
+        if let Some(log) = &self.worker.pools().calm.log {
             log.write(noted, self.address.ip(), tally);
         }
     }
 
     async fn answer(
         self: Rc<Self>,
+        pools: &Pools,
         request: Request<Incoming>,
         way: Way<'_>,
         noted: Option<Box<Noted>>,
     ) -> Response<AnswerBody> {
-        let front = &self.worker.front;
         if let Err(error) = head::names_one_host(request.uri(), request.headers()) {
             return self.refuse(error.into());
         }
-        if let Err(wait) = front.calm.clients.request(self.address.ip()) {
+        if let Err(wait) = pools.calm.clients.request(self.address.ip()) {
             return self.refuse(ProxyError::TooOften(wait).into());
         }
-        if request.headers().len() > front.config.calm.max_header_fields {
+        if request.headers().len() > pools.config.calm.max_header_fields {
             return self.refuse(ProxyError::from(RequestError::Fields).into());
         }
         let is_grpc = grpc::is_grpc(request.headers());
@@ -307,7 +310,7 @@ impl Peer {
 
     /// What a replica is told of a request that came over this connection.
     fn arrival<'a>(&'a self, request_id: &'a [u8]) -> Arrival<'a> {
-        let trusted = self.worker.front.config.trusts(self.address.ip());
+        let trusted = self.worker.pools().config.trusts(self.address.ip());
         Arrival { client: &self.name, trusted, tls: self.tls, request_id }
     }
 

@@ -52,7 +52,7 @@ impl Talk {
                 return Err(ProxyError::BadBody);
             }
         }
-        let patience = self.worker.front.config.idle_timeout.min(PAYLOAD_TIMEOUT);
+        let patience = self.worker.pools().config.idle_timeout.min(PAYLOAD_TIMEOUT);
         let (client, ticket) = (&mut self.client, &self.ticket);
         let mut body = Vec::new();
         ticket.set(patience);

@@ -239,6 +239,7 @@ fn news(news: &News) -> String {
         | News::Stopped { replica }
         | News::Orphan { replica }
         | News::StopFailed { replica, .. } => format!("{what} {replica}"),
+        News::Reloaded { .. } | News::ReloadRefused { .. } => what.to_owned(),
         News::Warning { why } => format!("{what} {why}"),
     }
 }
