@@ -68,9 +68,14 @@ pub struct Held {
 impl Held {
     /// Sends it with the header `x-key: ann`, and waits until a replica has it.
     pub async fn send(balancer: &Balancer, method: Method) -> Self {
+        Self::send_to(balancer, "/hold", method).await
+    }
+
+    /// The same at another path that ends in `/hold`.
+    pub async fn send_to(balancer: &Balancer, path: &str, method: Method) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let main = balancer.main;
-        let request = main.request(method.clone(), &format!("/hold?folder={}", folder.path().display()));
+        let request = main.request(method.clone(), &format!("{path}?folder={}", folder.path().display()));
         let body = if method == Method::GET { Bytes::new() } else { Bytes::from("a body") };
         let request = request.header("x-key", "ann").body(Full::new(body)).expect("a valid request");
         let answer = tokio::spawn(async move { main.send(request).await });
@@ -173,7 +178,7 @@ async fn answer(replica: Arc<Replica>, request: Request<Incoming>) -> Result<Ser
     let response = match request.uri().path() {
         "/heartbeat" => text(String::new()),
         // Says in a file that it came, and answers when there is another.
-        "/hold" => {
+        path if path.ends_with("/hold") => {
             let folder = PathBuf::from(parameter("folder").unwrap_or_default());
             std::fs::write(folder.join(HELD), &replica.id).expect("the test's folder can be written to");
             let file = folder.join(LET_GO);

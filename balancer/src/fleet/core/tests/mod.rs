@@ -4,6 +4,7 @@
 
 mod adoption;
 mod changes;
+mod configured;
 mod hostile;
 mod late;
 mod lifecycle;

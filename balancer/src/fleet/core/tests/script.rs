@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipring_hashing::{HashPair, Placement, ReplicaId, Table};
+use slipring_hashing::{HashPair, Member, Placement, ReplicaId, Table, Weight};
 
 use super::super::{
     Beat, Command, Core, Event, Found, Instance, News, Remembered, Running, Settings, SpawnFailure,
@@ -19,10 +19,16 @@ use crate::fleet::state::Handle;
 
 /// Runs a script on a new core; `check_invariants` follows every event.
 pub(super) fn check(settings: Settings, script: &str) {
-    let table = Placement::contract(HashPair::Given).build(&[]).unwrap();
+    check_on(&Placement::contract(HashPair::Given), settings, script);
+}
+
+/// The same on another ring.
+pub(super) fn check_on(placement: &Placement, settings: Settings, script: &str) {
+    let table = placement.build(&[]).unwrap();
     let mut run = Run {
         ring: Arc::new(table.clone()),
-        core: Core::new(settings, table),
+        core: Core::new(settings.clone(), table),
+        settings,
         now: ms(0),
         known: BTreeMap::new(),
         news: Vec::new(),
@@ -41,6 +47,7 @@ pub(super) fn running(incarnation: u64) -> Running {
 
 struct Run {
     core: Core,
+    settings: Settings,
     now: Duration,
     known: BTreeMap<u64, Instance>,
     news: Vec<News>,
@@ -70,6 +77,13 @@ impl Run {
                 let views = self.core.views();
                 let view = views.iter().find(|view| view.name == words[0]);
                 view.and_then(|view| view.last_error.clone()).unwrap_or_default()
+            }
+            "weights" => {
+                let member = |m: &Member| {
+                    let name = self.core.members().find(|(i, ..)| i.id == m.id).map(|(i, ..)| i.name.clone());
+                    format!("{}={:.2}", name.unwrap_or_default(), m.weight.get())
+                };
+                join_words(self.core.table().members().iter().map(member))
             }
             "names" => self.core.names().join(" "),
             "remember" => join_words(self.core.remember().iter().map(|r| format!("{}:{}", r.name, r.id))),
@@ -201,10 +215,38 @@ fn words_to_event(run: &mut Run, verb: &str, words: &[&str]) -> String {
             run.know(&found);
             Event::Observed { asked, found }
         }
+        "set" => {
+            words.iter().for_each(|word| set(&mut run.settings, word));
+            Event::Configured { settings: Box::new(run.settings.clone()), ticket: 99 }
+        }
         "shutdown" => Event::Shutdown,
         _ => panic!("no such line: {verb}"),
     };
     run.give(event)
+}
+
+/// `failures=2`, or `list=a,b:2`.
+fn set(settings: &mut Settings, word: &str) {
+    let (key, value) = word.split_once('=').unwrap();
+    let number = || value.parse().unwrap();
+    match key {
+        "failures" => settings.failures = number() as u32,
+        "interval" => settings.heartbeat_interval = ms(number()),
+        "timeout" => settings.heartbeat_timeout = ms(number()),
+        "stop" => settings.stop_timeout = ms(number()),
+        "backoff" => settings.backoff.max = ms(number()),
+        "tasks" => settings.task_batch = number() as usize,
+        "most" => settings.max_replicas = number() as usize,
+        "list" => {
+            let listed = value.split(',').filter(|item| !item.is_empty());
+            let member = |item: &str| {
+                let (name, weight) = item.split_once(':').unwrap_or((item, "1"));
+                (name.to_owned(), Weight::new(weight.parse().unwrap()).unwrap())
+            };
+            settings.listed = listed.map(member).collect();
+        }
+        _ => panic!("no such setting: {key}"),
+    }
 }
 
 fn found(word: &str, id: impl Fn(&str) -> ReplicaId) -> Found {
