@@ -213,3 +213,14 @@ async fn streams_of_events_are_bounded() {
     };
     assert_eq!((refused.as_u16(), streams.len()), (503, 64));
 }
+
+/// RFC 9110 section 6.6.1: of its own answers the balancer is the origin.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_balancer_itself_answers_has_a_date() {
+    let balancer = Setup::new(SLIPRING).set("fleet.replicas", 1).start().await;
+    for path in ["/rep", "/nowhere", "/home"] {
+        let answer = balancer.main.get(path).await;
+        let date = answer.header("date").unwrap_or_else(|| panic!("{path}: {answer:?}"));
+        assert!(date.ends_with(" GMT") && date.len() == 29, "{path}: {date}");
+    }
+}

@@ -1,12 +1,13 @@
 //! What the data plane could not do, and the one place where it becomes a status.
 
 use std::io::{self, Write as _};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
+use httpdate::HttpDate;
 
 use super::connection::ConnectError;
 use super::wire::request::RequestError;
@@ -172,6 +173,7 @@ impl Refusal {
         let reason = status.canonical_reason().unwrap_or_default();
         let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("writing into memory");
         put(format_args!("HTTP/1.1 {} {reason}\r\n", status.as_str()));
+        put(format_args!("Date: {}\r\n", HttpDate::from(SystemTime::now())));
         put(format_args!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
         if let Some(seconds) = self.error.retry_after() {
             put(format_args!("Retry-After: {seconds}\r\n"));

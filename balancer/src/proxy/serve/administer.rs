@@ -1,8 +1,10 @@
 //! Calls of the administration that come on the main port.
 
 use std::task::Poll;
+use std::time::SystemTime;
 
 use http_body_util::BodyExt;
+use httpdate::HttpDate;
 use tower::ServiceExt;
 
 use super::Talk;
@@ -119,6 +121,8 @@ fn write_answer(
         None => body.len().to_string(),
     };
     let connection = if keep_alive { "keep-alive" } else { "close" };
+    // RFC 9110 section 6.6.1: of what is answered here we are the origin.
+    write!(out, "Date: {}\r\n", HttpDate::from(SystemTime::now())).expect("writing into memory");
     write!(out, "Content-Length: {length}\r\nConnection: {connection}\r\n\r\n").expect("writing into memory");
     if !to_head {
         out.extend_from_slice(body);
