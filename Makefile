@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop test verify fix plots bench bench-proxy fuzz image help
+.PHONY: start appliance build docker stop test verify fix plots bench bench-proxy soak fuzz image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -98,6 +98,9 @@ bench: ## lookups and changes of every placement; at the end, what a lookup cost
 bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2, ARGS=...)
 	@cargo build --release -p slipring-bench
 	@$(BENCH_PROXY) --slipring $(SLIPRING) $(if $(QUICK),--quick) $(if $(TABLE),--table $(TABLE)) $(ARGS)
+
+soak: ## ten minutes of full load with a look at memory and open files (SECONDS=60 for less)
+	@SOAK_SECONDS=$(or $(SECONDS),600) cargo test --quiet --release -p slipring --test soak -- --ignored --nocapture
 
 # Coverage for the fuzzer, which asks for no compiler but the one that is there.
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

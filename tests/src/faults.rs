@@ -61,8 +61,17 @@ impl Process {
 
     /// The most memory that it ever had, in bytes.
     pub fn peak_memory(self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has, in bytes.
+    pub fn memory(self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it runs");
         1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes numbers")
     }
 
