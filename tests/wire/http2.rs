@@ -426,3 +426,19 @@ async fn an_answer_without_a_body_has_no_length_unless_that_is_news() {
         assert_eq!(response.into_body().collect().await.expect("whole").to_bytes(), "");
     }
 }
+
+/// What a connection may send ahead, and so what is held for it, is as configured and does not grow by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_taken_ahead_than_was_allowed() {
+    const CONNECTION: usize = 200_000;
+    let upstream = Upstream::serve(|_| std::future::pending()).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.connection_window", CONNECTION);
+    let balancer = setup.set("proxy.stream_window", 100_000).start().await;
+    let mut frames = Frames::to(balancer.main).await;
+    let settings =
+        frames.until(|frame| frame.kind == kind::SETTINGS && frame.flags == 0).await.expect("its own");
+    assert!(settings.payload.chunks(6).any(|setting| setting == [0, 4, 0, 1, 0x86, 0xa0]), "{settings:?}");
+    let wider = frames.until(|frame| frame.kind == kind::WINDOW_UPDATE && frame.stream == 0).await;
+    let by = u32::from_be_bytes(wider.expect("an update").payload.try_into().expect("four bytes"));
+    assert_eq!(65_535 + by as usize, CONNECTION);
+}

@@ -1,0 +1,111 @@
+//! A connection that waits for a request.
+
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::Talk;
+use crate::proxy::error::ProxyError;
+use crate::proxy::stream::Stream;
+use crate::proxy::watch::Ticket;
+use crate::proxy::worker::Place;
+
+/// When a drain begins, an idle client may still ask within this, and is told then that it was the last time: what it
+/// sends while its connection is closed would be lost.
+const LAST_CHANCE: Duration = Duration::from_millis(500);
+
+/// What an idle connection waited for.
+enum Comes {
+    /// Bytes, or the end of them.
+    News,
+    /// Not its first request.
+    TooLate,
+    /// Nothing more.
+    Nothing,
+}
+
+/// A client's connection, idle: it holds no more than it needs to hear of the next request.
+pub struct Session {
+    pub(super) stream: Stream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: Place,
+    pub(super) ticket: Ticket,
+    pub(super) requests: u64,
+    /// Since when nothing is asked.
+    pub(super) idle_since_ms: u64,
+}
+
+impl Session {
+    /// A connection on which nothing was said.
+    pub fn new(stream: Stream, peer: SocketAddr, place: Place) -> Self {
+        let ticket = place.worker.watch.ticket();
+        let idle_since_ms = ticket.now_ms();
+        Self { stream, peer, place, ticket, requests: 0, idle_since_ms }
+    }
+
+    /// Serves it to its end.
+    ///
+    /// What serving takes is in a box that an idle connection does not have: there may be ten thousand of those. A
+    /// busy one keeps its box from request to request.
+    pub fn run(self) -> impl Future<Output = ()> {
+        let mut session = self;
+        // Not an `async fn`: that would hold the session twice, once as its argument.
+        async move {
+            // TLS may have read ahead.
+            let mut comes = match session.stream {
+                Stream::Plain(_) => session.rests().await,
+                Stream::Tls(_) => Comes::News,
+            };
+            loop {
+                let busy = match comes {
+                    Comes::News => Box::pin(Talk::new(session).busy()).await,
+                    Comes::TooLate => return Box::pin(session.end_too_slow()).await,
+                    Comes::Nothing => return Box::pin(Talk::new(session).leave()).await,
+                };
+                let Some(idle) = busy else { return };
+                session = idle;
+                comes = session.rests().await;
+            }
+        }
+    }
+
+    async fn end_too_slow(self) {
+        let patience = self.place.worker.pools().config.header_timeout;
+        self.turn_away(ProxyError::SlowHead(patience)).await;
+    }
+
+    /// Refuses whatever it is going to ask, and ends it.
+    pub async fn turn_away(self, error: ProxyError) {
+        Talk::new(self).turn_away(error).await;
+    }
+
+    /// Goes on in HTTP/2.
+    pub async fn become_http2(self) {
+        Talk::new(self).become_http2().await;
+    }
+
+    /// Waits for a request, with as little as there is to that.
+    async fn rests(&mut self) -> Comes {
+        let worker = &self.place.worker;
+        let header_timeout = worker.pools().config.header_timeout;
+        let first = self.requests == 0;
+        let patience = if first { header_timeout } else { worker.pools().config.idle_timeout };
+        self.ticket.set_from(self.idle_since_ms, patience);
+        let mut leaving = false;
+        std::future::poll_fn(|cx| {
+            if self.stream.has_news(cx) {
+                return Poll::Ready(Comes::News);
+            }
+            if worker.draining.get() && !leaving {
+                leaving = true;
+                self.ticket.set(LAST_CHANCE.min(patience));
+            }
+            Poll::Ready(match self.ticket.has_expired(cx) {
+                false => return Poll::Pending,
+                true if first && !leaving => Comes::TooLate,
+                true => Comes::Nothing,
+            })
+        })
+        .await
+    }
+}
