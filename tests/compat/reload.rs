@@ -387,6 +387,41 @@ async fn heartbeat_settings_apply_to_replicas_that_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_moves_and_a_log_that_cannot_be_begun_is_a_refusal() {
+    let setup = Setup::new(SLIPRING).file("log.access = \"json\"\nlog.file = \"one.log\"\n");
+    let balancer = setup.start().await;
+    let lines = |name: &str| {
+        let text = std::fs::read_to_string(setup.folder().join(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let wait_for = async |name: &str, count: usize| {
+        wait_until("the lines are written", LONG, async || match lines(name) {
+            lines if lines.len() == count => Ok(lines),
+            lines => Err(format!("{lines:?}")),
+        })
+        .await
+    };
+    let mut wire = Wire::to(balancer.main).await;
+    ask(&mut wire, "/home?1").await;
+    obeyed(&reload(&balancer, &setup, "log.access = \"common\"\nlog.file = \"one.log\"\n").await);
+    ask(&mut wire, "/home?2").await;
+    let told = wait_for("one.log", 2).await;
+    assert!(told[0].starts_with('{') && told[1].contains("\"GET /home?2 HTTP/1.1\" 200"), "{told:?}");
+    obeyed(&reload(&balancer, &setup, "log.access = \"common\"\nlog.file = \"two.log\"\n").await);
+    ask(&mut wire, "/home?3").await;
+    assert!(wait_for("two.log", 1).await[0].contains("/home?3"));
+    let file = "proxy.paths = \"/*\"\nlog.access = \"common\"\nlog.file = \"nowhere/three.log\"\n";
+    let told = refused(&reload(&balancer, &setup, file).await);
+    assert!(told.contains("the access log (log.file) cannot be opened; nothing was changed"), "{told}");
+    assert_eq!(ask(&mut wire, "/other").await.status, 400);
+    assert!(wait_for("two.log", 2).await[1].contains("/other"));
+    obeyed(&reload(&balancer, &setup, "").await);
+    ask(&mut wire, "/home?4").await;
+    balancer.stop().await;
+    assert_eq!((lines("one.log").len(), lines("two.log").len()), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reloads_come_one_after_the_other_and_none_during_the_end() {
     let setup = replica::program(Setup::new(SLIPRING), "").file("");
     let mut balancer = setup.start().await;

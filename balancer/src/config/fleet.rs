@@ -78,6 +78,8 @@ pub struct FleetConfig {
     pub backoff_reset: Duration,
     /// How often the fleet is compared with what really runs.
     pub reconcile_interval: Duration,
+    /// How long a replica that is back, or new, takes to its whole share; zero: no time.
+    pub slow_start: Duration,
 }
 
 pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
@@ -180,7 +182,20 @@ pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
             "How often the fleet is compared with what really runs.",
             parse::duration,
         ),
+        slow_start: r.key(
+            "fleet.slow_start",
+            AtReload,
+            "0s",
+            "How long a replica that was added or respawned takes, in ten steps, from a tenth of its share of the keys to all of it; 0s: it has it at once.",
+            parse::duration_or_none,
+        ),
     };
+    if placement_has_no_weights(placement) && !fleet.slow_start.is_zero() {
+        r.mistake(
+            &["fleet.slow_start", "ring.placement", "ring.hash"],
+            "no slow start, or another ring.placement: the `slots` ring knows no weights",
+        );
+    }
     if !r.is_set("fleet.heartbeat_timeout") {
         fleet.heartbeat_timeout = fleet.heartbeat_timeout.min(fleet.heartbeat_interval * 9 / 10);
     }
@@ -200,7 +215,7 @@ pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
             "addresses, with fleet.runtime = \"static\" and only with it",
         );
     }
-    if matches!(placement, Placement::Slots { .. })
+    if placement_has_no_weights(placement)
         && fleet.upstreams.iter().any(|listed| listed.weight != Weight::ONE)
     {
         r.mistake(
@@ -228,4 +243,8 @@ pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
         r.mistake(&keys, &format!("at most {} addresses: that is what the ring holds", placement.capacity()));
     }
     fleet
+}
+
+fn placement_has_no_weights(placement: &Placement) -> bool {
+    matches!(placement, Placement::Slots { .. })
 }

@@ -33,6 +33,14 @@ pub(super) fn duration(written: &Written) -> Parsed<Duration> {
     if duration < Duration::from_millis(1) || duration > LONGEST { Err(expected()) } else { Ok(duration) }
 }
 
+/// As [`duration`]; `0s` is none.
+pub(super) fn duration_or_none(written: &Written) -> Parsed<Duration> {
+    match humantime::parse_duration(written.text()?) {
+        Ok(Duration::ZERO) => Ok(Duration::ZERO),
+        _ => duration(written).map_err(|expected| format!("{expected}, or 0s for none")),
+    }
+}
+
 pub(super) fn number<T>(range: RangeInclusive<T>) -> impl Fn(&Written) -> Parsed<T>
 where
     T: FromStr + PartialOrd + Display,

@@ -144,6 +144,7 @@ fn settings(config: &PoolConfig, unix_ms: u64) -> Settings {
         respawn_name: if fleet.upstreams.is_empty() { fleet.respawn_name } else { RespawnName::Same },
         backoff: BackoffPolicy { min: fleet.backoff_min, max: fleet.backoff_max, reset: fleet.backoff_reset },
         max_replicas: fleet.max_replicas,
+        slow_start: fleet.slow_start,
         prefix: config.prefix().to_owned(),
         listed: fleet.upstreams.iter().map(|listed| (listed.address.to_string(), listed.weight)).collect(),
         seed: rand::random(),

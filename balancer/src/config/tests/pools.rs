@@ -143,6 +143,11 @@ fn mistakes_in_pools_are_told_with_their_lines() {
             &["slipring.toml:4:", "the `slots` ring knows none"],
         ),
         (
+            "fleet.slow_start = \"10s\"\n[pool.a]\nroutes = \"/a\"\nring.hash = \"given\"",
+            &["slipring.toml:4:", "`pool.a.ring.hash`", "the `slots` ring knows no weights"],
+        ),
+        ("[pool.a]\nroutes = \"/a\"\nfleet.slow_start = \"1us\"", &["slipring.toml:3:", "or 0s for none"]),
+        (
             "[pool.a]\nroutes = \"/a\"\ndocker.fleet = \"x\"\n[pool.b]\nroutes = \"/b\"\ndocker.fleet = \"x\"",
             &["slipring.toml:4:7", "pool a has this one"],
         ),

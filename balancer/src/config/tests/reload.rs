@@ -20,6 +20,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("fleet.reconcile_interval", "\"7s\"", ""),
     ("fleet.request_batch", "7", ""),
     ("fleet.respawn_name", "\"new\"", ""),
+    ("fleet.slow_start", "\"7s\"", ""),
     ("fleet.stop_timeout", "\"7s\"", ""),
     ("fleet.task_batch", "7", ""),
     ("log.access", "\"json\"", ""),

@@ -1,9 +1,6 @@
 //! Other settings while the fleet runs: what is due sooner by them is due sooner, and members follow the list.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use slipring_hashing::Weight;
 
 use super::member::Phase;
 use super::{Command, Core, Settings, Ticket};
@@ -21,19 +18,10 @@ impl Core {
             before.listed.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
         let new: Vec<String> =
             listed.keys().filter(|name| !before.listed.contains_key(*name)).cloned().collect();
-        let other_weight =
-            |name: &str, weight: Weight| before.listed.get(name).is_some_and(|was| *was != weight);
-        let reweighted: Vec<_> = listed
-            .iter()
-            .filter(|(name, weight)| other_weight(name, **weight))
-            .map(|(name, _)| name.clone())
-            .collect();
         if !gone.is_empty() {
             self.dismiss_all(&gone);
         }
-        if !reweighted.is_empty() {
-            self.reweigh(&reweighted);
-        }
+        self.settle_weights();
         if !new.is_empty() && !self.shutting_down {
             self.add(ticket, new, now);
         }
@@ -46,14 +34,6 @@ impl Core {
         ids.into_iter().for_each(|id| self.dismiss(id));
         self.join_those_left();
         self.out.push(Command::Remember);
-        self.publish();
-    }
-
-    fn reweigh(&mut self, names: &[String]) {
-        for member in self.members.values().filter(|m| m.joined && names.contains(&m.instance.name)) {
-            let weight = self.settings.listed[&member.instance.name];
-            self.table = Arc::new(self.table.reweighted(member.instance.id, weight));
-        }
         self.publish();
     }
 

@@ -180,7 +180,9 @@ impl Core {
             member.live_since = Some(now);
             // The pause before the next heartbeat was a starting replica's.
             member.probe_at = now + interval;
+            self.begin_slowly(instance.id, now);
         }
+        let Some(member) = self.current(instance) else { return };
         member.missed = 0;
         if member.phase != Phase::Live {
             member.phase = Phase::Live;
@@ -194,6 +196,7 @@ impl Core {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.running = None;
         member.probing = false;
+        member.warming = None;
         member.missed = 0;
         member.last_error = Some(why.to_owned());
         let lived = member.live_since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));

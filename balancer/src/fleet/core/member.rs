@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::backoff::Backoff;
 use super::super::state::{Instance, ReplicaView, Running, State};
+use super::slow_start::Warming;
 
 /// Where a member is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub(super) struct Member {
     pub(super) phase: Phase,
     /// In the ring, and in `/rep`.
     pub(super) joined: bool,
+    /// It was there when the fleet began.
+    pub(super) first: bool,
+    /// It has only a part of its share yet.
+    pub(super) warming: Option<Warming>,
     pub(super) running: Option<Running>,
     pub(super) launched: Duration,
     pub(super) live_since: Option<Duration>,
@@ -50,6 +55,8 @@ impl Member {
             instance,
             phase: Phase::Queued { at: now },
             joined: false,
+            first: false,
+            warming: None,
             running: None,
             launched: now,
             live_since: None,

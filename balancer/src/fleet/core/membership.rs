@@ -35,7 +35,7 @@ pub(crate) fn ring_member(id: ReplicaId) -> RingMember {
 }
 
 /// The same of one that may be listed by its name: then that is its label, because its address is who it is.
-fn listed_member(listed: &BTreeMap<String, Weight>, id: ReplicaId, name: &str) -> RingMember {
+pub(super) fn listed_member(listed: &BTreeMap<String, Weight>, id: ReplicaId, name: &str) -> RingMember {
     match listed.get(name) {
         Some(&weight) => RingMember { id, weight, label: name.into() },
         None => ring_member(id),
@@ -72,7 +72,7 @@ impl Core {
                 None => self.incarnate(id, name.clone()),
             };
             let mut member = Member::new(instance, now);
-            member.joined = true;
+            (member.joined, member.first) = (true, true);
             match survivor.map(|survivor| survivor.running.clone()) {
                 Some(Some(running)) => {
                     member.phase = Phase::Starting { deadline: now + self.settings.start_timeout };

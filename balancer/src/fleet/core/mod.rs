@@ -12,6 +12,7 @@ mod leaving;
 mod member;
 mod membership;
 mod reconcile;
+mod slow_start;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +60,8 @@ pub struct Settings {
     pub backoff: BackoffPolicy,
     /// The most replicas there may be.
     pub max_replicas: usize,
+    /// How long a member that is back, or new, takes to its whole share; zero: no time.
+    pub slow_start: Duration,
     /// What names that are drawn begin with.
     pub prefix: String,
     /// Members that are listed by name, with their shares; all others are alike.
@@ -227,6 +230,7 @@ impl Core {
     /// Does what is due and fits into the batches.
     fn pump(&mut self, now: Duration) {
         self.give_up_starts(now);
+        self.warm_up(now);
         self.answer_additions(now);
         self.stop_again_at_the_end(now);
         self.issue_stops();
@@ -238,6 +242,7 @@ impl Core {
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
         let members = self.members.values().flat_map(Member::deadlines);
         let additions = self.additions.iter().map(|addition| addition.deadline);
+        let additions = additions.chain(self.warmer());
         members.chain(additions).chain(self.stops_again()).filter(|&at| at > now).min()
     }
 

@@ -13,6 +13,7 @@ mod scenarios;
 mod script;
 mod shutdown;
 mod simulation;
+mod slow_start;
 mod world;
 
 use std::time::Duration;
@@ -38,6 +39,7 @@ fn settings() -> Settings {
         respawn_name: RespawnName::Same,
         backoff: BackoffPolicy { min: ms(100), max: ms(1000), reset: ms(10_000) },
         max_replicas: 20,
+        slow_start: ms(0),
         prefix: "Server".into(),
         listed: Default::default(),
         seed: 1,

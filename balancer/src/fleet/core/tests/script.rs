@@ -236,6 +236,7 @@ fn set(settings: &mut Settings, word: &str) {
         "stop" => settings.stop_timeout = ms(number()),
         "backoff" => settings.backoff.max = ms(number()),
         "tasks" => settings.task_batch = number() as usize,
+        "slow" => settings.slow_start = ms(number()),
         "most" => settings.max_replicas = number() as usize,
         "list" => {
             let listed = value.split(',').filter(|item| !item.is_empty());

@@ -201,7 +201,8 @@ impl World {
         let commands = self.core.handle(event, self.now);
         self.core.check_invariants();
         self.watch.ring(&ring, self.core.table());
-        self.watch.told(seen != self.seen(), &commands);
+        let other_ring = !Arc::ptr_eq(&ring, self.core.table());
+        self.watch.told(other_ring || seen != self.seen(), &commands);
         self.perform(commands);
     }
 
