@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop test verify fix plots bench bench-proxy soak fuzz image help
+.PHONY: start appliance build docker stop reload test verify fix plots bench bench-proxy soak fuzz image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -63,6 +63,9 @@ stop: ## stop the balancer and everything that it started
 	for _ in $$(seq 600); do kill -0 $$pid 2>/dev/null || break; sleep 0.1; done; \
 	if kill -0 $$pid 2>/dev/null; then echo "it does not end; kill -9 $$pid"; exit 1; fi; \
 	rm -f $(RUN)/pid; echo stopped
+
+reload: ## let the balancer read its configuration again, and say what that changed
+	@$(SLIPRING) client reload --admin-url "$$(sed -n 's/^admin on //p' $(RUN)/out)"
 
 test: ## all tests (SLIPRING_REQUIRE=docker makes a missing Docker engine a failure instead of a skip)
 	@cargo test --workspace --quiet

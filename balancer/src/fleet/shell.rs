@@ -10,10 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use slipring_hashing::PlacementError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::backoff::BackoffPolicy;
-use super::core::{Answer, Command, Core, Event, Settings, Ticket};
+use super::core::{Answer, Command, Core, Event, Ticket};
 use super::events::{Events, News};
 use super::handle::{ChangeError, ChangeReply, Changed, Fleet, Message};
 use super::heartbeat::probe;
@@ -23,10 +22,11 @@ use super::request::Change;
 use super::runtime::{Exit, Owner as NameOwner, Runtime, RuntimeError, SpawnFailure};
 use super::scribe::Scribe;
 use super::state::{Instance, State};
-use crate::config::{PoolConfig, RespawnName};
+use crate::config::PoolConfig;
 use crate::metrics::Metrics;
 use crate::proxy::upstream::{Alarm, Upstream, UpstreamLimits};
 use crate::snapshot::{Entry, Shared, Snapshot};
+use obeyed::{limits, reconciliations, settings};
 
 /// Requests and reports waiting for the owner; more make their senders wait.
 const INBOX: usize = 1024;
@@ -129,38 +129,6 @@ pub async fn begin<R: Runtime>(
 /// The clock on the wall, in milliseconds since 1970.
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-fn settings(config: &PoolConfig, unix_ms: u64) -> Settings {
-    let fleet = &config.fleet;
-    Settings {
-        failures: fleet.failures,
-        heartbeat_interval: fleet.heartbeat_interval,
-        heartbeat_timeout: fleet.heartbeat_timeout,
-        start_timeout: fleet.start_timeout,
-        stop_timeout: fleet.stop_timeout,
-        task_batch: fleet.task_batch,
-        request_batch: fleet.request_batch,
-        respawn_name: if fleet.upstreams.is_empty() { fleet.respawn_name } else { RespawnName::Same },
-        backoff: BackoffPolicy { min: fleet.backoff_min, max: fleet.backoff_max, reset: fleet.backoff_reset },
-        max_replicas: fleet.max_replicas,
-        slow_start: fleet.slow_start,
-        prefix: config.prefix().to_owned(),
-        listed: fleet.upstreams.iter().map(|listed| (listed.address.to_string(), listed.weight)).collect(),
-        seed: rand::random(),
-        unix_ms,
-    }
-}
-
-fn limits(config: &PoolConfig, workers: usize, alarm: Alarm) -> UpstreamLimits {
-    let forward = &config.forward;
-    UpstreamLimits {
-        connections: forward.max_connections_per_replica,
-        waiting: forward.max_waiting_per_replica,
-        workers,
-        alarm,
-        ejection: forward.ejection,
-    }
 }
 
 struct Owner<R> {
@@ -506,12 +474,6 @@ impl<R: Runtime> Owner<R> {
     }
 }
 
-fn reconciliations(config: &PoolConfig) -> Interval {
-    let mut reconcile = interval(config.fleet.reconcile_interval);
-    reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    reconcile
-}
-
 fn scribe(memory: Memory, events: Events) -> Scribe {
     Scribe::new(memory, move |why| {
         tracing::warn!(why, "the membership could not be written");
@@ -525,5 +487,6 @@ fn answer(reply: ChangeReply, result: Result<Changed, ChangeError>) {
     }
 }
 
+mod obeyed;
 #[cfg(test)]
 mod tests;
