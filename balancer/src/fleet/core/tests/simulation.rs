@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use slipring_hashing::{HashPair, Placement};
+use slipring_hashing::{HashPair, Placement, Weight};
 
 use super::super::{Beat, Change, Core, Event, Instance, State};
 use super::ms;
@@ -57,7 +57,7 @@ fn act(world: &mut World, past: &mut Vec<Instance>) {
     past.extend(world.core.members().map(|(instance, ..)| instance.clone()));
     let names = world.core.names();
     let someone = names.choose(&mut world.rng).cloned().unwrap_or_default();
-    match world.rng.random_range(0..12) {
+    match world.rng.random_range(0..13) {
         0 | 1 => {
             let n = world.rng.random_range(1..=3);
             let hostnames =
@@ -77,6 +77,16 @@ fn act(world: &mut World, past: &mut Vec<Instance>) {
         6 => world.hang(&someone),
         7 => (0..names.len().div_ceil(2)).for_each(|i| world.kill(&names[i])),
         8 if world.rng.random_bool(0.2) => world.restart(),
+        9 => {
+            // Every step is a ring: some seeds are enough.
+            let slow = if world.settings.seed % 64 == 48 { world.rng.random_range(0..=2) * 600 } else { 0 };
+            world.settings.slow_start = ms(slow);
+            world.settings.failures = world.rng.random_range(1..=3);
+            world.settings.backoff.max = ms(world.rng.random_range(100..=1000));
+            world.fault("other settings", "");
+            let settings = Box::new(world.settings.clone());
+            world.give(Event::Configured { settings, ticket: 0 });
+        }
         _ => {
             let Some(instance) = past.choose(&mut world.rng).cloned() else { return };
             let present = |core: &Core| core.members().any(|(i, ..)| i.incarnation == instance.incarnation);
@@ -131,6 +141,8 @@ fn assert_settled(world: &World) {
     let mut members: Vec<_> = world.core.members().map(|(instance, ..)| instance.clone()).collect();
     members.sort_by_key(|instance| instance.incarnation);
     assert_eq!(members, world.present(), "what runs is the members and nothing else");
+    let whole = world.core.table().members().iter().all(|member| member.weight == Weight::ONE);
+    assert!(whole, "everyone has its whole share: {:?}", world.core.table().members());
     assert_eq!(world.watch.unanswered(), 0, "every /add is answered");
     assert_eq!(world.watch.unfinished(), 0, "nothing is being spawned or stopped");
 }
@@ -172,6 +184,7 @@ fn every_seed_heals_keeps_its_promises_and_ends_clean() {
         "killed",
         "late or false report",
         "name is taken",
+        "other settings",
         "restart",
         "spawn fails",
         "spawn is slow",
