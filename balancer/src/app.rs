@@ -230,6 +230,11 @@ impl Balancer {
         self.admin.reload.clone()
     }
 
+    /// Ends the fleets of a balancer that is not to serve. Returns the full names of those that could not be stopped.
+    pub async fn give_up(self) -> Vec<String> {
+        end_all(&self.admin.pools.load_full()).await
+    }
+
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
     /// Returns the full names of those that could not be stopped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {

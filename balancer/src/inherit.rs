@@ -30,6 +30,12 @@ pub enum InheritError {
     /// Two for one.
     #[error("two sockets are called {0}: hand over one of each")]
     Twice(&'static str),
+    /// Some with names, some without.
+    #[error("{names} names for {sockets} sockets: give each a FileDescriptorName=, or none")]
+    NotEach { names: usize, sockets: usize },
+    /// Clients would wait there for ever.
+    #[error("a socket for tls.listen was handed over, and tls.listen is not set")]
+    NoTls,
     /// More than there are keys.
     #[error("{0} sockets were handed over, and there is use for {known}", known = NAMES.join(", "))]
     TooMany(usize),
@@ -75,11 +81,17 @@ fn assign(names: &str, count: usize, over_tls: bool) -> Result<Vec<&'static str>
         let order: Vec<_> = NAMES.into_iter().filter(|name| over_tls || *name != "tls.listen").collect();
         return order.get(..count).map(<[_]>::to_vec).ok_or(InheritError::TooMany(count));
     }
+    if given.len() != count {
+        return Err(InheritError::NotEach { names: given.len(), sockets: count });
+    }
     let mut assigned = Vec::new();
     for name in given {
         let known = named(name).ok_or_else(|| InheritError::NoName { name: name.to_owned() })?;
         if assigned.contains(&known) {
             return Err(InheritError::Twice(known));
+        }
+        if known == "tls.listen" && !over_tls {
+            return Err(InheritError::NoTls);
         }
         assigned.push(known);
     }
@@ -96,7 +108,9 @@ mod tests {
         assert_eq!(assign("slipring.socket:slipring.socket", 2, false).unwrap(), ["listen", "admin.listen"]);
         assert_eq!(assign("unknown", 3, true).unwrap(), NAMES);
         assert_eq!(assign("admin.listen:listen", 2, true).unwrap(), ["admin.listen", "listen"]);
-        for (names, count) in [("", 3), ("listen:listen", 2), ("listen:other", 2)] {
+        for (names, count) in
+            [("", 3), ("listen:listen", 2), ("listen:other", 2), ("listen", 2), ("listen:tls.listen", 2)]
+        {
             assert!(assign(names, count, false).is_err(), "{names} {count}");
         }
     }

@@ -191,7 +191,9 @@ impl Reload {
         let mut begun = self.begin_new(&mut present, &next, &difference.pools.added).await?;
 
         // From here on nothing can fail.
-        present.own_addresses.extend(begun.values().flat_map(|begun| begun.own_addresses.clone()));
+        if next.admin.trust_gateway {
+            present.own_addresses.extend(begun.values().flat_map(|begun| begun.own_addresses.clone()));
+        }
         let mut pools = next.all_pools().map(|config| match before.by_name(&config.name) {
             Some(pool) => pool.again(config, &limited),
             None => {

@@ -139,14 +139,15 @@ async fn start_and_run(config: Config, given: Given, mut hangup: Signal, mut sto
         opened = balancer.open() => opened.map(|()| true),
         () = stop.asked() => Ok(false),
     };
-    let open = match opened {
-        Ok(open) => open,
+    match opened {
+        Ok(true) => {}
+        Ok(false) => return ended(&balancer.give_up().await),
         Err(error) => {
             complain(&error);
-            balancer.run(std::future::ready(())).await;
+            balancer.give_up().await;
             return ExitCode::FAILURE;
         }
-    };
+    }
     match (balancer.address(), balancer.admin_address()) {
         (Ok(main), Ok(admin)) => {
             println!("listening on http://{main}\nadmin on http://{admin}");
@@ -167,14 +168,13 @@ async fn start_and_run(config: Config, given: Given, mut hangup: Signal, mut sto
             drop(reload.clone().reload().await);
         }
     });
-    let left = balancer
-        .run(async {
-            if open {
-                stop.asked().await;
-            }
-        })
-        .await;
+    let left = balancer.run(stop.asked()).await;
     reloading.abort();
+    ended(&left)
+}
+
+/// After an orderly end, with whom could not be stopped.
+fn ended(left: &[String]) -> ExitCode {
     if left.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -31,8 +31,12 @@ async fn supervise() -> io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     // In a group of its own: a terminal's signal reaches it once, from here.
-    let child =
-        Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).process_group(0).spawn()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1)).process_group(0);
+    if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == "1") {
+        command.env_remove("LISTEN_PID"); // inherited sockets are the child's then
+    }
+    let child = command.spawn()?;
     let child = Pid::from_child(&child);
     loop {
         let passed_on = tokio::select! {

@@ -46,7 +46,7 @@ async fn attack(name: &str, path: &str, holds: bool, flags: &[&str]) {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn();
-    let attacker = match attacker {
+    let mut attacker = match attacker {
         Ok(attacker) => attacker,
         Err(error) => return skipped("slowhttptest", &format!("slowhttptest cannot be run: {error}")),
     };
@@ -62,9 +62,13 @@ async fn attack(name: &str, path: &str, holds: bool, flags: &[&str]) {
         if held < 50.0 { Ok(()) } else { Err(format!("{held} connections")) }
     })
     .await;
+    let holds_on = attacker.try_wait().expect("it is ours").is_none();
     let report = timeout(LONG, attacker.wait_with_output()).await.expect("it ends by itself");
     let report = report.expect("it can be waited for");
+    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stdout));
     let report = String::from_utf8_lossy(&report.stdout).into_owned();
+    // Freed by us: the attacker still held its ends (one that reads slowly has much to read yet), or had none left.
+    assert!((holds && holds_on) || report.contains("No open connections left"), "{report}");
     let during = load.stop().await;
     during.assert_no_failure();
     measured(&format!(

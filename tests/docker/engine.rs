@@ -83,7 +83,7 @@ async fn the_containers_of_two_pools_are_adopted_by_their_own() {
     let found =
         docker.inspect_container(&names[2], None::<InspectContainerOptions>).await.expect("it is there");
     let labels = found.config.and_then(|config| config.labels).expect("labels");
-    assert_eq!(labels["slipring.fleet"], format!("{}-api", fleet.label));
+    assert_eq!(labels["slipring.fleet"], format!("{}/api", fleet.label));
     let handles = async |balancer: &slipring_tests::Balancer| {
         let all = balancer.replicas().await.into_iter().chain(balancer.replicas_of("api").await);
         all.map(|replica| (replica.name, replica.container)).collect::<Vec<_>>()

@@ -180,8 +180,9 @@ fn check_name(r: &mut Reader<'_>, name: &str, origin: &Origin, before: usize) {
     }
 }
 
+/// No name of a container or of a balancer has a slash: no two labels are alike.
 fn label_of(balancer: &str, pool: &str) -> String {
-    if pool == DEFAULT { balancer.to_owned() } else { format!("{balancer}-{pool}") }
+    if pool == DEFAULT { balancer.to_owned() } else { format!("{balancer}/{pool}") }
 }
 
 /// `state-NAME.json` beside `state.json`.

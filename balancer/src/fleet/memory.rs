@@ -106,7 +106,7 @@ impl Memory {
         let path = PathBuf::from(format!("{}.fleet", self.path.display()));
         match std::fs::read_to_string(&path) {
             Ok(text) => match text.strip_suffix('\n') {
-                Some(label) if names::is_docker_name(label) => return Ok(label.to_owned()),
+                Some(label) if label.split('/').all(names::is_docker_name) => return Ok(label.to_owned()),
                 _ => {} // half a file: nothing was started under it yet
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -235,7 +235,8 @@ async fn accept(
     acceptor: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
 ) {
-    loop {
+    // Looked at each time: while clients crowd, or no descriptor is left, there is always something to accept.
+    while *worker.phase.borrow() == Phase::Serving {
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,

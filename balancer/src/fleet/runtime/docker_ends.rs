@@ -37,10 +37,12 @@ pub(super) async fn report_ends(docker: Docker, fleet: String, exits: Exits) {
         }
         let options = options.build();
         let mut events = std::pin::pin!(docker.events(Some(options)));
-        while let Some(Ok(event)) = events.next().await {
-            if exits.is_closed() {
-                return;
-            }
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = exits.closed() => return,
+            };
+            let Some(Ok(event)) = event else { break };
             since = event.time.map(|seconds| seconds.to_string()).or(since);
             if let Some(end) = End::of(event) {
                 tokio::spawn(end.report(docker.clone(), exits.clone()));
