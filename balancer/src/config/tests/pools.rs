@@ -64,7 +64,7 @@ fn a_pool_has_what_it_sets_and_else_what_the_balancer_has() {
     let listed: Vec<_> =
         api.fleet.upstreams.iter().map(|l| (l.address.to_string(), l.weight.get())).collect();
     assert_eq!(listed, [("10.0.0.1:80".to_owned(), 2.5), ("[::1]:81".to_owned(), Weight::ONE.get())]);
-    assert_eq!(api.docker.fleet.as_deref(), Some("mine-api"));
+    assert_eq!(api.docker.fleet.as_deref(), Some("mine/api"));
     assert_eq!(b.docker.fleet.as_deref(), Some("other"));
     let state = |pool: &PoolConfig| pool.state.clone().unwrap().to_str().unwrap().to_owned();
     assert_eq!(
