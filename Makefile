@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop reload test verify fix plots bench bench-proxy soak fuzz image help
+.PHONY: start appliance build docker stop reload test otel verify fix plots bench bench-proxy soak fuzz data overlay image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -64,11 +64,14 @@ stop: ## stop the balancer and everything that it started
 	if kill -0 $$pid 2>/dev/null; then echo "it does not end; kill -9 $$pid"; exit 1; fi; \
 	rm -f $(RUN)/pid; echo stopped
 
-reload: ## let the balancer read its configuration again, and say what that changed
-	@$(SLIPRING) client reload --admin-url "$$(sed -n 's/^admin on //p' $(RUN)/out)"
+reload: ## let the balancer read its configuration again, and say what that changed (SLIPRING_CA, _CERT and _KEY for an admin port with TLS)
+	@$(SLIPRING) client reload --admin-url "$$(sed -n 's/^admin on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/')"
 
-test: ## all tests (SLIPRING_REQUIRE=docker makes a missing Docker engine a failure instead of a skip)
+test: ## all tests (SLIPRING_REQUIRE=docker makes a missing Docker engine a failure instead of a skip; ARCHITECTURE.md lists what else there is)
 	@cargo test --workspace --quiet
+
+otel: ## the tests of traces, which are a feature of the build
+	@cargo test --workspace --features slipring/otel --quiet --test otel
 
 verify: ## read-only checks: format, lints, docs, licences, who-knows-what, names in ARCHITECTURE.md
 	@cargo fmt --all --check
@@ -98,7 +101,7 @@ plots: build ## draw the pictures of the README anew
 bench: ## lookups and changes of every placement; at the end, what a lookup costs beside the hash
 	@cargo bench -p slipring-hashing
 
-bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2, ARGS=...)
+bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2|grpc, ARGS=...)
 	@cargo build --release -p slipring-bench
 	@$(BENCH_PROXY) --slipring $(SLIPRING) $(if $(QUICK),--quick) $(if $(TABLE),--table $(TABLE)) $(ARGS)
 
@@ -111,13 +114,26 @@ FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cll
 
 fuzz: ## hostile bytes, guided by coverage, for every parser of our own (SECONDS=60 each; findings stay in target/fuzz)
 	@cd fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --target-dir ../target/fuzz
-	@for target in request response chunked proxy_protocol; do \
+	@for target in request response chunked proxy_protocol h2c grpc_timeout; do \
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  target/fuzz/*/release/$$target -max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -verbosity=0 \
 	    -artifact_prefix=target/fuzz/$$target- target/fuzz/corpus/$$target 2>target/fuzz/$$target.log \
 	    || { tail -40 target/fuzz/$$target.log; exit 1; }; \
 	  sed -n "s/stat::number_of_executed_units: */$$target: executions without a finding: /p" target/fuzz/$$target.log; \
 	done
+
+data: appliance ## the overlay's data: ARCHIVE=… unpacks one (tar, its folder data/), without one a set of the same shape is made
+	@if [ -d $(RUN)/data ]; then echo 'it is there: $(RUN)/data'; exit 0; fi; \
+	mkdir -p $(RUN)/data.new; \
+	if [ -n "$(ARCHIVE)" ]; then tar -xf "$(ARCHIVE)" --strip-components=1 -C $(RUN)/data.new; \
+	else $(SLIPRING) overlay generate $(RUN)/data.new; fi; \
+	mv $(RUN)/data.new $(RUN)/data; echo $(RUN)/data
+
+overlay: appliance ## run the overlay's six processes until Ctrl-C (DATASET=the folder that holds YYYYMMDD/, CONFIG=another file)
+ifndef DATASET
+	@$(MAKE) --no-print-directory data
+endif
+	@$(SLIPRING) overlay up $(or $(CONFIG),overlay/topologies/baseline.json) --dataset-root $(or $(DATASET),$(RUN)/data)
 
 image: appliance ## the container image: this executable on an empty base
 	@$(SLIPRING) image

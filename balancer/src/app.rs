@@ -5,16 +5,17 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::access::Access;
-use crate::admin::serve::serve;
+use crate::admin::serve::{Served, serve};
 use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS};
 use crate::config::{Config, Given};
 use crate::fleet::events::Events;
@@ -34,6 +35,8 @@ use crate::reload::{Parts, Reload, affordable, note_limits};
 use crate::sampled::Sampled;
 use crate::start::{Begun, PoolError, begin_pool};
 
+/// How long the last spans may take at the least; else what is left of the drain.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 /// How long the last lines of the access log may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -71,6 +74,7 @@ pub struct Balancer {
     over_tls: Option<(Vec<std::net::TcpListener>, Tls)>,
     /// One.
     admin_only: Vec<std::net::TcpListener>,
+    admin_tls: Option<Tls>,
     /// Another balancer serves until this one can, or clients wait in a queue meanwhile.
     beside: bool,
     front: Arc<Front>,
@@ -104,6 +108,7 @@ impl Balancer {
             }
             None => None,
         };
+        let admin_tls = config.admin.tls.clone().map(|files| Tls::load(files, &[b"http/1.1"])).transpose()?;
         let admin_only = match inherited.take("admin.listen") {
             Some(socket) => front::share(socket, 1),
             None => front::bind(config.admin.listen, 1, config.reuse_port),
@@ -167,7 +172,18 @@ impl Balancer {
         let contract = admin.contract();
         let front = Front { pools, contract, places: clients, metrics, complaints: Sampled::default() };
         let front = Arc::new(front);
-        Ok(Self { main, over_tls, admin_only, beside, front, alarm, admin, administrators, runtime })
+        Ok(Self {
+            main,
+            over_tls,
+            admin_only,
+            admin_tls,
+            beside,
+            front,
+            alarm,
+            admin,
+            administrators,
+            runtime,
+        })
     }
 
     /// Lets clients connect. Where another balancer serves them until then, or the queue of an inherited socket holds
@@ -212,12 +228,13 @@ impl Balancer {
         self.over_tls.as_ref()?.0.first()?.local_addr().ok()
     }
 
-    /// Where administrators connect.
+    /// Where administrators connect, with what they speak there.
     ///
     /// # Errors
     /// When the operating system does not say.
-    pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin_only[0].local_addr()
+    pub fn admin_url(&self) -> io::Result<String> {
+        let scheme = if self.admin_tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.admin_only[0].local_addr()?))
     }
 
     /// What runs the replicas of the pool without a name.
@@ -238,28 +255,37 @@ impl Balancer {
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
     /// Returns the full names of those that could not be stopped.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {
-        let Self { main, over_tls, admin_only, front, alarm, admin, administrators, .. } = self;
-        let (router, counted, ended) = (admin.everything(), admin.metrics.clone(), admin.ended.clone());
-        let table = admin.pools.clone();
+        let Self { main, over_tls, admin_only, admin_tls, front, alarm, admin, administrators, .. } = self;
+        let ended = admin.ended.clone();
+        let served = Served {
+            router: admin.everything(),
+            tls: admin_tls.clone(),
+            metrics: admin.metrics.clone(),
+            pools: admin.pools.clone(),
+        };
         let administration = tokio::spawn(async move {
             for listener in admin_only {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        let (router, counted, table) = (router.clone(), counted.clone(), table.clone());
-                        serve(listener, router, counted, table, administrators.clone(), ended.clone()).await;
+                        serve(listener, served.clone(), administrators.clone(), ended.clone()).await;
                     }
                     Err(error) => tracing::error!(%error, "the admin port cannot be served"),
                 }
             }
         });
         let stopping = admin.stopping.clone();
-        let following = over_tls.as_ref().map(|(_, tls)| tokio::spawn(tls.clone().follow()));
+        let mut following = JoinSet::new();
+        for tls in over_tls.iter().map(|(_, tls)| tls).chain(&admin_tls) {
+            following.spawn(tls.clone().follow());
+        }
         let mut threads = front.clone().serve(listeners(main, over_tls), &alarm);
         shutdown.await;
+        let asked = Instant::now();
         stopping.cancel();
         // After the change that may be under way, no other begins.
         let mut last = admin.reload.present().await;
-        threads.drain(last.config.drain_timeout).await;
+        let drain = last.config.drain_timeout;
+        threads.drain(drain).await;
         let pools = admin.pools.load_full();
         let (mut left, left_before) = tokio::join!(end_all(&pools), last.all_ended());
         left.extend(left_before);
@@ -270,9 +296,8 @@ impl Balancer {
                 tracing::error!(%error, "the access log ended early");
             }
         }
-        if let Some(following) = following {
-            following.abort();
-        }
+        pools.calm.traces.end(drain.saturating_sub(asked.elapsed()).max(LAST_SPANS)).await;
+        following.abort_all();
         admin.ended.cancel();
         if let Err(error) = administration.await {
             tracing::error!(%error, "the admin port ended early");
@@ -287,7 +312,7 @@ fn listeners(
     over_tls: Option<(Vec<std::net::TcpListener>, Tls)>,
 ) -> Vec<Listeners> {
     let (mut encrypted, config) = match over_tls {
-        Some((listeners, tls)) => (listeners.into_iter(), Some(tls.config)),
+        Some((listeners, tls)) => (listeners.into_iter(), Some(tls.config())),
         None => (Vec::new().into_iter(), None),
     };
     main.into_iter().map(|plain| Listeners { plain, tls: encrypted.next().zip(config.clone()) }).collect()

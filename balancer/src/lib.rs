@@ -9,6 +9,7 @@ mod chain;
 pub mod config;
 pub mod fleet;
 pub mod inherit;
+pub mod limit;
 pub mod metrics;
 pub mod places;
 pub mod proxy;

@@ -17,6 +17,7 @@ use prometheus::{
 use crate::config::PoolConfig;
 use crate::fleet::events::News;
 use crate::fleet::state::State;
+use crate::limit::Limit;
 use crate::snapshot::Snapshot;
 
 /// Before every name but those of the process, which are the ones that every Prometheus dashboard knows.
@@ -52,7 +53,10 @@ pub struct Metrics {
     events: IntCounterVec,
     admin_connections: IntGauge,
     admin_refusals: IntCounterVec,
+    /// Connections to the admin port that did not come to speak TLS.
+    pub admin_handshakes_failed: IntCounter,
     limits: IntGaugeVec,
+    spans: IntCounterVec,
     reloads: IntCounterVec,
     last_reload: IntGauge,
 }
@@ -153,6 +157,11 @@ impl Metrics {
                 "Connections to the admin port.",
             ))?,
             admin_refusals: vec("admin_refusals_total", "Administrative calls refused.", &["code"])?,
+            admin_handshakes_failed: IntCounter::with_opts(named(
+                "admin_handshakes_failed_total",
+                "Connections to the admin port that did not come to speak TLS: no certificate, a wrong one, too slow.",
+            ))?,
+            spans: vec("spans_total", "Spans of requests, by what became of them.", &["outcome"])?,
             reloads: vec("reloads_total", "How often the configuration was read again.", &["outcome"])?,
             last_reload: IntGauge::with_opts(named(
                 "last_reload_success_timestamp_seconds",
@@ -177,7 +186,12 @@ impl Metrics {
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.admin_connections.clone()))?;
         registry.register(Box::new(metrics.admin_refusals.clone()))?;
+        registry.register(Box::new(metrics.admin_handshakes_failed.clone()))?;
+        registry.register(Box::new(metrics.spans.clone()))?;
         registry.register(Box::new(metrics.limits.clone()))?;
+        for limit in Limit::ALL {
+            drop(metrics.limits_hit.with_label_values(&[limit.name()])); // there from the beginning
+        }
         for outcome in ["applied", "refused"] {
             drop(metrics.reloads(outcome)); // there from the beginning
         }
@@ -215,8 +229,8 @@ impl Metrics {
     }
 
     /// A client ran into a limit.
-    pub fn limit_hit(&self, limit: &str) {
-        self.limits_hit.with_label_values(&[limit]).inc();
+    pub fn limit_hit(&self, limit: Limit) {
+        self.limits_hit.with_label_values(&[limit.name()]).inc();
     }
 
     /// An administrative call was refused.
@@ -234,6 +248,12 @@ impl Metrics {
         if let Err(error) = self.limits.remove_label_values(&[of]) {
             tracing::debug!(%error, of, "there was none");
         }
+    }
+
+    /// Spans with this outcome: `exported`, `failed`, or `dropped` because too many waited.
+    #[cfg(feature = "otel")]
+    pub fn spans(&self, outcome: &str) -> IntCounter {
+        self.spans.with_label_values(&[outcome])
     }
 
     /// How often the configuration was read again with this outcome, `applied` or `refused`.
@@ -294,6 +314,7 @@ fn present(
     };
     let replicas = gauge("replicas", "Replicas by state.", &["pool", "state"])?;
     let in_flight = gauge("requests_in_flight", "Requests under way at a member.", &["replica"])?;
+    let waiting = gauge("requests_waiting", "Requests that wait for a place at a member.", &["replica"])?;
     let ejected = gauge("ejected", "Whether a member is left out because requests failed.", &["replica"])?;
     let panic = gauge("panic", "Whether no replica is well and requests go to sick ones.", &["pool"])?;
     for (config, snapshot) in pools {
@@ -306,6 +327,7 @@ fn present(
             if let Some(upstream) = upstream.filter(|upstream| upstream.instance.name == view.name) {
                 let name = config.full_name(&view.name);
                 in_flight.with_label_values(&[&name]).set(number(upstream.in_flight()));
+                waiting.with_label_values(&[&name]).set(number(upstream.waiting()));
                 ejected.with_label_values(&[&name]).set(i64::from(upstream.health.is_ejected()));
             }
         }

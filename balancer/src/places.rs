@@ -27,8 +27,13 @@ impl Places {
         self.free.clone().try_acquire_owned().ok()
     }
 
-    /// From now on there are `most`. Nobody loses a place; if more are taken, nobody gets one until enough have been
-    /// given back.
+    /// How many there are, taken or not.
+    pub fn most(&self) -> usize {
+        *self.most.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on there are `most`. Nobody loses a place; if more are taken, who comes now waits until enough have
+    /// been given back. Those who waited before are still served first.
     ///
     /// # Panics
     /// Outside of a runtime.
@@ -42,7 +47,7 @@ impl Places {
         if taken > 0 {
             let free = self.free.clone();
             tokio::spawn(async move {
-                // First in the queue for what is given back.
+                // Its turn comes after those who wait already and before all who come later.
                 let taken = u32::try_from(taken).unwrap_or(u32::MAX);
                 if let Ok(permits) = free.acquire_many(taken).await {
                     permits.forget();

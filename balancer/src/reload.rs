@@ -300,9 +300,10 @@ fn changed<'a>(before: &'a Pools, after: &'a Pools) -> impl Iterator<Item = &'a 
 }
 
 /// The limits that a pool has, and how they are called.
-fn limits_of(config: &PoolConfig) -> [(String, usize); 2] {
+fn limits_of(config: &PoolConfig) -> [(String, usize); 3] {
     [
         (config.full_name("connections_per_replica"), config.forward.max_connections_per_replica),
+        (config.full_name("waiting_per_replica"), config.forward.max_waiting_per_replica),
         (config.full_name("replicas"), config.room()),
     ]
 }

@@ -79,6 +79,8 @@ pub(crate) enum Table {
     Idle,
     /// HTTP/2 in front.
     Http2,
+    /// Unary calls of gRPC, and beside them those to a replica itself.
+    Grpc,
 }
 
 /// Where the processes run.

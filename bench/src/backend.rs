@@ -1,5 +1,7 @@
 //! The replicas: one nginx with a port for each, which also counts how often somebody connected.
 //!
+//! A unary call of gRPC is answered with one message, from a file, and the status in a trailer.
+//!
 //! A body that is posted must have been read when the answer goes out, else proxies would rightly give up the
 //! connection. nginx reads one only to pass it on, so it passes it on, to itself, and drops it there.
 
@@ -11,6 +13,7 @@ use serde::Serialize;
 use crate::account::{Usage, usage};
 use crate::error::Error;
 use crate::http;
+use crate::load::message;
 use crate::peer::{nginx, write};
 use crate::plan::{Case, Workload};
 use crate::ports::Ports;
@@ -18,7 +21,7 @@ use crate::process::{Launch, Process};
 use crate::tools::Tools;
 
 /// Sixty bytes.
-const ANSWER: &str = r#"{"message":"Hello from Server: bench","status":"successful"}"#;
+pub(crate) const ANSWER: &str = r#"{"message":"Hello from Server: bench","status":"successful"}"#;
 
 /// The replicas run.
 #[derive(Debug)]
@@ -53,7 +56,11 @@ impl Backend {
         if let Workload::Download { bytes } = case.workload {
             write(&folder.join("download"), &vec![b'x'; bytes])?;
         }
-        let configuration = configuration(&replicas, control);
+        let is_grpc = matches!(case.workload, Workload::Grpc { .. });
+        if is_grpc {
+            write(&folder.join("message"), &message(ANSWER.as_bytes()))?;
+        }
+        let configuration = configuration(&replicas, control, is_grpc);
         write(&folder.join("backend.conf"), configuration.as_bytes())?;
         let launch = Launch {
             name: "backend".to_owned(),
@@ -105,13 +112,18 @@ fn parse(text: &str) -> Option<Counts> {
     Some(Counts { connections, requests })
 }
 
-fn configuration(replicas: &[u16], control: u16) -> String {
-    let listen: String =
-        replicas.iter().map(|port| format!("    listen 127.0.0.1:{port} backlog=4096;\n")).collect();
+fn configuration(replicas: &[u16], control: u16, is_grpc: bool) -> String {
+    // Before version 1.25 it speaks either or both only over TLS.
+    let protocol = if is_grpc { " http2" } else { "" };
+    let listen: String = replicas
+        .iter()
+        .map(|port| format!("    listen 127.0.0.1:{port}{protocol} backlog=4096;\n"))
+        .collect();
     let http = format!(
-        "  default_type application/json;\n  sendfile on;\n  tcp_nopush on;\n\
-        \x20 upstream sink {{ server unix:sink.sock; keepalive 256; keepalive_requests 1000000000; }}\n\
-        \x20 server {{\n    listen unix:sink.sock;\n    location / {{ return 200 '{ANSWER}'; }}\n  }}\n\
+        "  default_type application/json;\n  sendfile on;\n  tcp_nopush on;\n  http2_max_concurrent_streams 4096;\n\
+        \x20 upstream sink {{ server unix:sink.sock; keepalive 1024; keepalive_requests 1000000000; }}\n\
+        \x20 server {{\n    listen unix:sink.sock;\n    location / {{ return 200 '{ANSWER}'; }}\n\
+        \x20   location /bench.Hello/ {{ root .; rewrite ^ /message break; default_type application/grpc; }}\n  }}\n\
         \x20 server {{\n    listen 127.0.0.1:{control};\n    location / {{ stub_status; }}\n  }}\n\
         \x20 server {{\n{listen}\
         \x20   location /heartbeat {{ return 200 ''; }}\n\
@@ -119,7 +131,10 @@ fn configuration(replicas: &[u16], control: u16) -> String {
         \x20   location /download/ {{ root .; rewrite ^ /download break; }}\n\
         \x20   location /post/ {{\n      proxy_pass http://sink;\n      proxy_http_version 1.1;\n\
         \x20     proxy_set_header Connection \"\";\n      proxy_set_header Content-Length \"\";\n\
-        \x20     proxy_pass_request_body off;\n    }}\n  }}\n",
+        \x20     proxy_pass_request_body off;\n    }}\n\
+        \x20   location /bench.Hello/ {{\n      proxy_pass http://sink;\n      proxy_http_version 1.1;\n\
+        \x20     proxy_method GET;\n      proxy_set_header Connection \"\";\n      proxy_set_header Content-Length \"\";\n\
+        \x20     proxy_pass_request_body off;\n      add_trailer grpc-status 0;\n    }}\n  }}\n",
     );
     nginx::configuration("backend", 1, &http)
 }

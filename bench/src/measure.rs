@@ -87,6 +87,9 @@ struct Raw {
 
 impl Stand<'_> {
     pub(crate) async fn measure(&self, site: &Site, backend: &Backend) -> Result<Measured, Error> {
+        if self.peer == Peer::Direct {
+            return self.directly(site, backend).await;
+        }
         let proxy = self.peer.start(site, self.tools, self.folder).await?;
         self.warm_up(site).await?;
         let measured = match self.case.workload {
@@ -95,6 +98,22 @@ impl Stand<'_> {
         };
         proxy.stop().await;
         measured
+    }
+
+    /// What the load and a replica take by themselves.
+    async fn directly(&self, site: &Site, backend: &Backend) -> Result<Measured, Error> {
+        let port = *backend.ports.first().ok_or(Error::Arguments("direct needs a replica"))?;
+        let site = Site { port, ..site.clone() };
+        self.warm_up(&site).await?;
+        let outcome = self.load(&site, self.plan.seconds, self.round).await?;
+        let mut figures =
+            vec![Figure::compared("requests/s", outcome.requests as f64 * 1e6 / outcome.duration_us, 0)];
+        figures.extend(latencies(&outcome));
+        figures.push(Figure::plain("errors", outcome.errors.total() as f64, 0));
+        let failed = outcome.errors.total();
+        let blemish = (failed > 0).then(|| format!("{failed} requests failed ({})", outcome.errors));
+        let raw = serde_json::to_value(&outcome).map_err(Error::Json)?;
+        Ok(Measured { peer: self.peer, round: self.round, figures, blemish, raw })
     }
 
     async fn warm_up(&self, site: &Site) -> Result<(), Error> {
@@ -176,10 +195,8 @@ impl Stand<'_> {
         if matches!(self.case.workload, Workload::Download { .. }) {
             figures.push(Figure::compared("MB/s", outcome.bytes as f64 / 1e6 / seconds, 0));
         }
+        figures.extend(latencies(outcome));
         figures.extend([
-            Figure::compared("p50 ms", outcome.p50_us / 1e3, 3),
-            Figure::compared(P99, outcome.p99_us / 1e3, 3),
-            Figure::compared("p99.9 ms", outcome.p999_us / 1e3, 3),
             Figure::compared("memory MiB (RSS)", memory.rss_kib as f64 / 1024.0, 1),
             Figure::compared("memory MiB (PSS)", memory.pss_kib as f64 / 1024.0, 1),
             Figure::plain("connects to replicas", upstream.connections as f64, 0),
@@ -199,6 +216,14 @@ impl Stand<'_> {
         figures.push(Figure::plain(OTHERS, percent(strangers / cpus), 0));
         figures
     }
+}
+
+fn latencies(outcome: &Outcome) -> [Figure; 3] {
+    [
+        Figure::compared("p50 ms", outcome.p50_us / 1e3, 3),
+        Figure::compared(P99, outcome.p99_us / 1e3, 3),
+        Figure::compared("p99.9 ms", outcome.p999_us / 1e3, 3),
+    ]
 }
 
 fn ticks(ticks: u64) -> f64 {

@@ -30,6 +30,8 @@ pub(crate) enum Workload {
     Download { bytes: usize },
     /// `GET` over HTTP/2, so many at a time on each connection.
     Http2 { streams: u32 },
+    /// A unary call of gRPC, 60 bytes each way, so many at a time on each connection.
+    Grpc { streams: u32 },
     /// Nothing, after one request.
     Idle,
 }
@@ -72,6 +74,12 @@ impl Plan {
                 return Err(Error::Arguments("--peers names a peer twice"));
             }
             peers.push(*peer);
+        }
+        if idle && peers.contains(&Peer::Direct) {
+            return Err(Error::Arguments("idle clients of the replicas themselves say nothing of a proxy"));
+        }
+        if flags.table == Table::Grpc && !peers.contains(&Peer::Direct) {
+            peers.push(Peer::Direct);
         }
         Ok(Self {
             table: flags.table,
@@ -122,6 +130,7 @@ fn cases(flags: &Flags) -> Vec<Case> {
         Table::Posts => ([1000, 100_000].map(|bytes| Workload::Post { bytes }).into(), vec![REPLICAS]),
         Table::Replicas => (vec![Workload::Get], vec![1, 3, 30, 300]),
         Table::Idle => (vec![Workload::Idle], vec![REPLICAS]),
+        Table::Grpc => ([1, 8].map(|streams| Workload::Grpc { streams }).into(), vec![REPLICAS]),
         Table::Http2 => ([1, 8].map(|streams| Workload::Http2 { streams }).into(), vec![REPLICAS]),
     };
     let settings = match flags.settings.as_slice() {
@@ -155,7 +164,7 @@ impl Case {
     /// The most requests that are under way at a time.
     pub(crate) fn concurrency(&self) -> u32 {
         match self.workload {
-            Workload::Http2 { streams } => self.connections * streams,
+            Workload::Http2 { streams } | Workload::Grpc { streams } => self.connections * streams,
             // They ask one after the other; the usual number warms the proxy up.
             Workload::Idle => CONNECTIONS,
             _ => self.connections,
@@ -180,6 +189,9 @@ impl fmt::Display for Case {
             Workload::Post { bytes } => write!(f, ", POST of {bytes} bytes")?,
             Workload::Download { bytes } => write!(f, ", GET of {bytes} bytes")?,
             Workload::Http2 { streams } => write!(f, ", HTTP/2 with {streams} at a time on each connection")?,
+            Workload::Grpc { streams } => {
+                write!(f, ", gRPC with {streams} calls at a time on each connection")?;
+            }
             Workload::Idle => write!(f, ", idle")?,
         }
         let plural = |count: &u32| if *count == 1 { "" } else { "s" };
@@ -227,6 +239,17 @@ mod tests {
         let words: Vec<&str> = command.split(' ').skip(1).collect();
         assert_eq!(plan(&words).cases, first.cases, "{command}");
         assert_eq!(plan(&words).command(), command);
+    }
+
+    #[test]
+    fn calls_are_measured_beside_the_replicas_themselves() {
+        let first = plan(&["--table", "grpc"]);
+        assert_eq!(first.peers.last(), Some(&Peer::Direct));
+        let command = first.command();
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        assert_eq!(plan(&words).peers, first.peers, "{command}");
+        let idle = Cli::parse_from(["bench-proxy", "--table", "idle", "--peers", "direct"]);
+        assert!(matches!(Plan::new(&idle.flags), Err(Error::Arguments(_))));
     }
 
     #[test]

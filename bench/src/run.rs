@@ -83,7 +83,9 @@ async fn run_case(plan: &Plan, case: Case, tools: &Tools, ports: &mut Ports) -> 
         quiet::wait(Duration::from_secs(plan.patience.into())).await;
         for peer in rotated(&plan.peers, round) {
             let site = site(&case, &backend, ports)?;
-            configurations.insert(peer.name(), peer.configuration(&site));
+            if peer != Peer::Direct {
+                configurations.insert(peer.name(), peer.configuration(&site));
+            }
             let stand = Stand { plan, tools, folder: folder.path(), case, round, peer };
             let one = stand.measure(&site, &backend).await?;
             progress(plan, &one);
@@ -109,6 +111,7 @@ fn site(case: &Case, backend: &Backend, ports: &mut Ports) -> Result<Site, Error
         workers: case.setting.workers(),
         concurrency: case.concurrency(),
         http2: matches!(case.workload, Workload::Http2 { .. }),
+        grpc: matches!(case.workload, Workload::Grpc { .. }),
         tuned: case.tuned,
         cpu: case.setting.proxy_cpu(),
     })

@@ -45,7 +45,10 @@ impl Tools {
             }
             found
         };
-        let http2 = plan.cases.iter().any(|case| matches!(case.workload, Workload::Http2 { .. }));
+        let http2 = plan
+            .cases
+            .iter()
+            .any(|case| matches!(case.workload, Workload::Http2 { .. } | Workload::Grpc { .. }));
         let nginx = need("nginx", true);
         let haproxy = need("haproxy", plan.peers.contains(&Peer::Haproxy));
         let h2load = need("h2load", http2);
@@ -69,7 +72,8 @@ impl Tools {
     /// Where a peer's program is.
     pub(crate) fn program(&self, peer: Peer) -> PathBuf {
         let path = match peer {
-            Peer::Nginx => Some(&self.nginx),
+            // Its replicas.
+            Peer::Nginx | Peer::Direct => Some(&self.nginx),
             Peer::Haproxy => self.haproxy.as_ref(),
             Peer::Slipring => self.slipring.as_ref(),
         };

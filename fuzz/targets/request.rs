@@ -1,13 +1,13 @@
 //! A request's head means the same whatever follows it, and nothing before it is whole.
 #![no_main]
 
-use httparse::EMPTY_HEADER;
 use libfuzzer_sys::fuzz_target;
+use slipring_balancer::proxy::wire::fields::room;
 use slipring_balancer::proxy::wire::request::Request;
 
 /// Everything that it was understood as, and its length.
 fn understood(input: &[u8]) -> Option<(String, usize)> {
-    let mut storage = [EMPTY_HEADER; 128];
+    let mut storage = room();
     let (request, length) = Request::parse(input, &mut storage).ok()??;
     assert!(length <= input.len());
     Some((format!("{request:?} {:?} {}", request.host(), request.keeps_alive()), length))

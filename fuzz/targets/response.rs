@@ -1,13 +1,13 @@
 //! An answer's head means the same whatever follows it, and nothing before it is whole.
 #![no_main]
 
-use httparse::EMPTY_HEADER;
 use libfuzzer_sys::fuzz_target;
+use slipring_balancer::proxy::wire::fields::room;
 use slipring_balancer::proxy::wire::response::Response;
 
 /// Everything that it was understood as, and its length.
 fn understood(input: &[u8], to_head: bool) -> Option<(String, usize)> {
-    let mut storage = [EMPTY_HEADER; 128];
+    let mut storage = room();
     let (response, length) = Response::parse(input, &mut storage, to_head).ok()??;
     assert!(length <= input.len());
     Some((format!("{response:?} {}", response.keeps_alive()), length))

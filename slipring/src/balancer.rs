@@ -1,7 +1,6 @@
 //! `slipring balancer`: the appliance.
 //!
-//! Exit codes: 0 an orderly stop, 1 it could not start, 2 a mistake in arguments or configuration, 3 stopped, but
-//! some replicas could not be, 130 ended at once by a second signal.
+//! Its exit codes are in its help ([`EXIT_CODES`]).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +18,17 @@ use crate::signals::{Signals, Stop};
 const MISTAKE: u8 = 2;
 const LEFT: u8 = 3;
 
+/// What `--help` ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  an orderly stop: nothing accepted, requests in flight finished, replicas stopped
+    1  it could not start
+    2  a mistake in arguments or configuration
+    3  stopped, but some replicas could not be: they are named on standard error
+  130  ended at once by a second signal";
+
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     /// The configuration file [default: slipring.toml, if it is there].
     #[arg(long, env = "SLIPRING_CONFIG", value_name = "FILE")]
@@ -39,7 +48,7 @@ pub(crate) struct Arguments {
     /// How many replicas the first start makes (fleet.replicas).
     #[arg(long, value_name = "N")]
     replicas: Option<String>,
-    /// auto, process or docker (fleet.runtime).
+    /// auto, process, docker or static, which needs fleet.upstreams (fleet.runtime).
     #[arg(long)]
     runtime: Option<String>,
     /// given, modified or sha256: the original's ring (ring.hash).
@@ -148,9 +157,9 @@ async fn start_and_run(config: Config, given: Given, mut hangup: Signal, mut sto
             return ExitCode::FAILURE;
         }
     }
-    match (balancer.address(), balancer.admin_address()) {
+    match (balancer.address(), balancer.admin_url()) {
         (Ok(main), Ok(admin)) => {
-            println!("listening on http://{main}\nadmin on http://{admin}");
+            println!("listening on http://{main}\nadmin on {admin}");
             if let Some(tls) = balancer.tls_address() {
                 println!("TLS on https://{tls}");
             }

@@ -7,6 +7,7 @@ mod client;
 mod exec;
 mod image;
 mod init;
+mod overlay;
 mod report;
 mod server;
 mod signals;
@@ -31,6 +32,8 @@ enum Role {
     Balancer(balancer::Arguments),
     /// Run one replica.
     Server(server::Arguments),
+    /// Run an overlay: leader, team leaders and workers over partitioned data.
+    Overlay(overlay::Arguments),
     /// Talk to a balancer.
     Client(client::Arguments),
     /// Build the container image from this executable, on the configured Docker engine.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Role::Balancer(_) if init::is_needed() => init::run(),
         Role::Balancer(arguments) => balancer::run(arguments),
         Role::Server(arguments) => server::run(&arguments),
+        Role::Overlay(arguments) => overlay::run(arguments),
         Role::Client(arguments) => client::run(arguments),
         Role::Image(arguments) => image::run(arguments),
         Role::Exec(arguments) => exec::run(&arguments),

@@ -1,10 +1,11 @@
 //! Clients that take more than they may: each limit has its answer and its metric, and the log its line.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use slipring_tests::bare;
 use slipring_tests::{Balancer, RawAnswer, Setup, Wire, wait_until};
+use tokio::time::timeout;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
@@ -17,6 +18,11 @@ fn bare_program() {
 
 fn setup() -> Setup {
     bare::program(Setup::new(SLIPRING)).set("fleet.replicas", 1)
+}
+
+/// Nobody is believed, not even from this machine: its clients are counted.
+fn strangers() -> Setup {
+    setup().set("proxy.trusted", "192.0.2.0/24")
 }
 
 async fn ask(balancer: &Balancer, request: &str) -> RawAnswer {
@@ -58,7 +64,8 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_too_many_connections_gets_no_more() {
-    let balancer = setup().set("proxy.max_connections_per_client", 2).start().await;
+    let setup = strangers().set("proxy.max_connections_per_client", 2);
+    let balancer = setup.start().await;
     let mut kept = Vec::new();
     for _ in 0..2 {
         let mut wire = Wire::sending(balancer.main, GET).await;
@@ -75,6 +82,66 @@ async fn who_has_too_many_connections_gets_no_more() {
         if answer.status == 200 { Ok(()) } else { Err(answer.head) }
     })
     .await;
+}
+
+/// Not every place of a replica is one client's for the asking. Proxies that are trusted bring many clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_default_a_client_has_so_many_connections_and_a_proxy_any_number() {
+    for (setup, expected) in [(strangers(), 429), (setup(), 200)] {
+        let balancer = setup.start().await;
+        let mut kept = Vec::new();
+        for _ in 0..512 {
+            kept.push(Wire::to(balancer.main).await);
+        }
+        wait_until("they are all accepted", LONG, async || {
+            let there = balancer.metric("slipring_connections", "").await;
+            if there == 512.0 { Ok(()) } else { Err(there.to_string()) }
+        })
+        .await;
+        let answer = ask(&balancer, GET).await;
+        assert_eq!(answer.status, expected, "{}", answer.head);
+        balancer.stop().await;
+    }
+}
+
+/// Thirty who trickle on twenty places: every GET was answered 503, without a setting of anybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_default_those_who_trickle_take_nobodys_place_for_long() {
+    let setup = setup().set("proxy.max_connections_per_replica", 4).set("proxy.body_grace", "300ms");
+    let balancer = setup.start().await;
+    let mut trickling = Vec::new();
+    for _ in 0..6 {
+        let head = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx";
+        trickling.push(Wire::sending(balancer.main, head).await);
+    }
+    wait_until("all places are theirs", LONG, async || {
+        let there = balancer.metric("slipring_requests_in_flight", "").await;
+        if there == 6.0 { Ok(()) } else { Err(there.to_string()) }
+    })
+    .await;
+    let began = Instant::now();
+    assert_eq!(ask(&balancer, GET).await.status, 200);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    for wire in &mut trickling {
+        assert_eq!(wire.answer().await.expect("an answer").status, 408);
+    }
+    assert_eq!(hit(&balancer, "body_rate").await, 6.0);
+}
+
+/// The time for a head ran anew after the header of the PROXY protocol.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_one_time_for_all_that_comes_before_a_request() {
+    let setup = setup().set("proxy.accept_proxy_protocol", "true").set("proxy.header_timeout", "3s");
+    let balancer = setup.start().await;
+    let began = Instant::now();
+    let mut client = Wire::to(balancer.main).await;
+    let early = timeout(Duration::from_secs(2), client.head()).await;
+    assert!(early.is_err(), "its time is not over: {early:?}");
+    client.send("PROXY TCP4 10.1.2.3 10.0.0.1 4660 80\r\n").await;
+    assert_eq!(client.answer().await.expect("an answer").status, 408);
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_millis(4500), "{took:?}");
+    assert_eq!(hit(&balancer, "header_time").await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +211,11 @@ async fn every_request_has_a_line() {
     assert_eq!((&line["status"], &line["replica"]), (&200.into(), &"Server-1".into()));
     assert_eq!((&line["attempts"], &line["client"]), (&1.into(), &"127.0.0.1".into()));
     assert!(line["bytes"].as_u64() > Some(10), "{line}");
+    assert_eq!(
+        (&line["pool"], &first[1]["pool"]),
+        (&"default".into(), &Value::Null),
+        "what is no request is nobody's"
+    );
     assert_eq!(first[1]["status"], 400, "{}", first[1]);
     assert_eq!((&first[2]["status"], &first[2]["method"]), (&502.into(), &"POST".into()));
     // Rotation: what comes after the file was moved is in a new one.

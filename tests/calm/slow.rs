@@ -12,8 +12,10 @@ use tokio::time::timeout;
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
 const CONNECTIONS: &str = "400";
-/// Below this a p99 is the machine's: attacker and replicas use both of two cores for a while.
-const NOISE: Duration = Duration::from_millis(100);
+/// Answers, half a second's worth, of which a p99 is one figure: so few that a pause of the machine is in few of them.
+const WINDOW: usize = 100;
+/// Below this a p99 is the machine's.
+const NOISE: Duration = Duration::from_millis(10);
 
 /// Times are measured here: one test at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -27,30 +29,30 @@ fn replica_program() {
 /// `holds`: whether its connections last.
 async fn attack(name: &str, path: &str, holds: bool, flags: &[&str]) {
     let _alone = ALONE.lock().await;
+    if let Err(error) = Command::new("slowhttptest").arg("-h").output().await {
+        return skipped("slowhttptest", &format!("slowhttptest cannot be run: {error}"));
+    }
+    // The defaults, but for times that a test cannot wait.
     let setup = replica::program(Setup::new(SLIPRING), "")
         .set("proxy.header_timeout", "2s")
         .set("proxy.idle_timeout", "3s")
-        .set("proxy.min_body_rate", 1000)
         .set("proxy.body_grace", "2s");
     let balancer = setup.start().await;
-    let load = Load::start(balancer.main, "/home", 200);
-    load.more(600).await;
-    let before = load.stop().await;
-    before.assert_no_failure();
+    // Beside it one like it that nobody attacks: what the machine does to both at the same time is not the attack's.
+    let calm = replica::program(Setup::new(SLIPRING), "").start().await;
 
     let url = format!("http://{}{path}", balancer.main.address);
-    let attacker = Command::new("slowhttptest")
-        .args(["-c", CONNECTIONS, "-r", "200", "-l", "8", "-u", &url])
+    // Behind everybody else: what is measured is what it costs the balancer, not whose turn it is on the machine.
+    let mut attacker = Command::new("nice")
+        .args(["-n", "19", "slowhttptest", "-c", CONNECTIONS, "-r", "200", "-l", "8", "-u", &url])
         .args(flags)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn();
-    let mut attacker = match attacker {
-        Ok(attacker) => attacker,
-        Err(error) => return skipped("slowhttptest", &format!("slowhttptest cannot be run: {error}")),
-    };
+        .spawn()
+        .expect("nice is everywhere");
     let load = Load::start(balancer.main, "/home", 200);
+    let control = Load::start(calm.main, "/home", 200);
     let most = wait_until("the attack is felt", LONG, async || {
         let held = balancer.metric("slipring_connections", "").await;
         if !holds || held > 200.0 { Ok(held) } else { Err(format!("{held} connections")) }
@@ -69,15 +71,16 @@ async fn attack(name: &str, path: &str, holds: bool, flags: &[&str]) {
     let report = String::from_utf8_lossy(&report.stdout).into_owned();
     // Freed by us: the attacker still held its ends (one that reads slowly has much to read yet), or had none left.
     assert!((holds && holds_on) || report.contains("No open connections left"), "{report}");
-    let during = load.stop().await;
-    during.assert_no_failure();
+    let (attacked, control) = (load.stop().await, control.stop().await);
+    attacked.assert_no_failure();
+    control.assert_no_failure();
+    let (attacked, usual) = (attacked.usual_p99(WINDOW), control.usual_p99(WINDOW));
     measured(&format!(
-        "{name}: p99 of others {:?} before, {:?} during; {most} connections at once, all freed",
-        before.p99(),
-        during.p99()
+        "{name}: p99 of others {attacked:?}, beside it {usual:?}; {most} connections at once, all freed"
     ));
-    assert!(during.p99() <= (before.p99() * 2).max(NOISE), "others' p99 {:?}\n{report}", during.p99());
+    assert!(attacked <= (usual * 2).max(NOISE), "others' p99 is {attacked:?}, beside it {usual:?}\n{report}");
     balancer.stop().await;
+    calm.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

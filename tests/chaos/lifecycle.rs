@@ -6,6 +6,7 @@ use hyper::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use slipring_tests::replica::{self, Held};
+use slipring_tests::upstream::{Upstream, whole};
 use slipring_tests::{Balancer, Process, Setup, measured, skipped, wait_until};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -336,6 +337,17 @@ async fn a_configuration_is_checked_with_lines_and_an_exit_code() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_certificates_are_checked_as_everything_else_is() {
+    let faulty = "[tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\n\
+        [admin]\ntls_certificate = \"/nowhere/b.pem\"\ntls_key = \"/nowhere/b.key\"\nmax_connections = 0\n";
+    let (code, words) = check(faulty).await;
+    assert_eq!(code, Some(2), "{words}");
+    for part in ["toml:3:1", "/nowhere/a.pem", "toml:6:1", "/nowhere/b.pem", "toml:8:1", "3 mistakes"] {
+        assert!(words.contains(part), "{part:?} is missing:\n{words}");
+    }
+}
+
 /// What the membership file may hold after the configuration changed: more than is wanted now.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_membership_beyond_the_limits_is_kept_or_refused_and_never_taken_for_corrupt() {
@@ -423,4 +435,22 @@ async fn as_process_1_it_leaves_no_zombies_of_its_replicas_children() {
     // The signal is for process 1, which is the wrapper's child.
     below.only_child().signal(Signal::TERM);
     assert_eq!(balancer.ended(LONG).await.code(), Some(0), "passed on, and its exit code passed back");
+}
+
+/// While no descriptor is left there is always something to accept, and the order to end is heard all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_without_open_files_ends_when_it_is_asked_to() {
+    let _alone = ALONE.lock().await;
+    let upstream = Upstream::serve(|_| async { hyper::Response::new(whole("hello")) }).await;
+    let mut balancer = Setup::fixed(SLIPRING, &[upstream.address]).start().await;
+    balancer.allow_open_files(1);
+    let waiting = TcpStream::connect(balancer.main.address).await.expect("the kernel takes it");
+    wait_until("it cannot accept", LONG, async || {
+        let log = balancer.log();
+        if log.contains("a connection could not be accepted") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.ended(LONG).await.code(), Some(0), "an orderly end: {}", balancer.log());
+    drop(waiting);
 }

@@ -22,25 +22,12 @@ async fn upstreams() -> Vec<Upstream> {
     upstreams
 }
 
-async fn ended(balancer: &mut Balancer) {
-    balancer.signal(Signal::TERM);
-    let status = balancer.ended(LONG).await;
-    assert_eq!(status.code(), Some(0), "an orderly end: {}", balancer.log());
-}
-
-/// Beside each other on shared addresses: the next one serves before the last one ends.
-#[tokio::test(flavor = "multi_thread")]
-async fn balancers_that_follow_each_other_on_one_port_lose_no_request() {
-    let upstreams = upstreams().await;
-    let setup = Setup::new(SLIPRING).upstreams(&upstreams).set("reuse_port", true);
-    let mut balancer = setup.launch().await;
-    let setup = setup.set("listen", balancer.main.address).set("admin.listen", balancer.admin.address);
+/// Puts one balancer after another in the first one's place, under load, and counts what became of it.
+async fn restart(mut balancer: Balancer, mut replace: impl AsyncFnMut(Balancer) -> Balancer) -> Balancer {
     let (load, began) = (Load::start(balancer.main, "/get", 500), Instant::now());
     for _ in 0..RESTARTS {
         load.more(20).await;
-        let next = setup.launch().await;
-        ended(&mut balancer).await;
-        balancer = next;
+        balancer = replace(balancer).await;
     }
     load.more(20).await;
     let report = load.stop().await;
@@ -52,7 +39,28 @@ async fn balancers_that_follow_each_other_on_one_port_lose_no_request() {
         report.slowest
     ));
     report.assert_no_failure();
-    balancer.stop().await;
+    balancer
+}
+
+async fn ended(balancer: &mut Balancer) {
+    balancer.signal(Signal::TERM);
+    let status = balancer.ended(LONG).await;
+    assert_eq!(status.code(), Some(0), "an orderly end: {}", balancer.log());
+}
+
+/// Beside each other on shared addresses: the next one serves before the last one ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn balancers_that_follow_each_other_on_one_port_lose_no_request() {
+    let upstreams = upstreams().await;
+    let setup = Setup::new(SLIPRING).upstreams(&upstreams).set("reuse_port", true);
+    let first = setup.launch().await;
+    let setup = setup.set("listen", first.main.address).set("admin.listen", first.admin.address);
+    let replace = async |mut balancer| {
+        let next = setup.launch().await;
+        ended(&mut balancer).await;
+        next
+    };
+    restart(first, replace).await.stop().await;
 }
 
 /// As systemd does it: the socket is open before, between and after.
@@ -66,24 +74,13 @@ async fn an_inherited_socket_loses_no_request_over_restarts() {
         socket.as_raw_fd()
     );
     let setup = Setup::new(SLIPRING).upstreams(&upstreams).under(&["bash", "-c", &script]);
-    let mut balancer = setup.launch().await;
-    assert_eq!(balancer.main.address, socket.local_addr().expect("it is bound"), "it is this socket");
-    let (load, began) = (Load::start(balancer.main, "/get", 500), Instant::now());
-    for _ in 0..RESTARTS {
-        load.more(20).await;
+    let first = setup.launch().await;
+    assert_eq!(first.main.address, socket.local_addr().expect("it is bound"), "it is this socket");
+    let replace = async |mut balancer| {
         ended(&mut balancer).await;
-        balancer = setup.launch().await;
-    }
-    load.more(20).await;
-    let report = load.stop().await;
-    measured(&format!(
-        "{RESTARTS} restarts in {:.0?}: {} requests, {:?}, the slowest {:?}",
-        began.elapsed(),
-        report.answered,
-        report.failures,
-        report.slowest
-    ));
-    report.assert_no_failure();
+        setup.launch().await
+    };
+    let balancer = restart(first, replace).await;
     assert_eq!(balancer.main.call(Method::GET, "/get", "").await.status, 200);
     balancer.stop().await;
 }

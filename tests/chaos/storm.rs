@@ -158,6 +158,9 @@ async fn kill_one(balancer: &Balancer, name: &str, killed: &watch::Sender<HashMa
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_killed_every_five_seconds_costs_no_get_no_second_post_and_no_other_replicas_socket() {
     let kills = if require("long") { KILLS.0 } else { KILLS.1 };
+    if kills < KILLS.0 {
+        measured(&format!("{kills} kills instead of {} (SLIPRING_REQUIRE=long makes it all)", KILLS.0));
+    }
     let setup = replica::program(Setup::new(SLIPRING).set("fleet.replicas", 5), "");
     let balancer = setup.set("proxy.key", "header:x-key,random").start().await;
     let main = balancer.main;

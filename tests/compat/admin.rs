@@ -8,6 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::Method;
 use serde_json::{Value, json};
 use slipring_tests::{Balancer, Event, Http, Setup, Wire, replica, wait_until};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
@@ -284,6 +287,31 @@ async fn connections_to_the_admin_port_are_bounded() {
     assert!((1.0..=2.0).contains(&there), "{there} at a time");
     assert_eq!(balancer.metric("slipring_limit", "of=\"admin_connections\"").await, 2.0);
     assert_eq!(balancer.main.get("/home").await.status, 200, "the data plane has places of its own");
+}
+
+/// Those who begin something and end nothing are in their own way, not in everybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_has_a_share_of_the_admin_ports_places() {
+    let balancer = setup().set("admin.max_connections", 16).start().await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
+        held.push(socket.connect(balancer.admin.address).await.expect("it listens"));
+    }
+    let labels = "limit=\"admin_connections_per_client\"";
+    assert_eq!(balancer.metric("slipring_limits_hit_total", labels).await, 0.0);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.2:0".parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
+    let mut ninth = socket.connect(balancer.admin.address).await.expect("it listens");
+    let mut told = String::new();
+    timeout(LONG, ninth.read_to_string(&mut told)).await.expect("it is told").expect("and not reset");
+    let (head, body) = told.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{told}");
+    assert_eq!(serde_json::from_str::<Value>(body).expect("JSON")["status"], "failure");
+    assert_eq!(balancer.metric("slipring_limits_hit_total", labels).await, 1.0);
+    assert_eq!(balancer.admin.get("/healthz").await.status, 200, "others have places");
 }
 
 #[tokio::test(flavor = "multi_thread")]

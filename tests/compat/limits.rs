@@ -13,6 +13,7 @@ use tokio::time::timeout;
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
 const MIB: usize = 1024 * 1024;
+const HIT: &str = "slipring_limits_hit_total";
 /// More than all sockets on the way take.
 const LARGE: usize = 64 * MIB;
 
@@ -129,7 +130,8 @@ async fn an_answer_that_stalls_ends_is_counted_and_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_nothing_is_let_go() {
-    let balancer = setup().set("proxy.idle_timeout", "300ms").start().await;
+    let setup = setup().set("proxy.idle_timeout", "300ms").set("proxy.header_timeout", "1s");
+    let balancer = setup.start().await;
     for sent in ["", "GET /half-a-head HTTP/1.1\r\nHo"] {
         Wire::sending(balancer.main, sent).await.end().await;
     }
@@ -137,6 +139,8 @@ async fn a_client_that_sends_nothing_is_let_go() {
     assert_eq!(kept.answer().await.expect("an answer").status, 200);
     kept.end().await;
     until_metric(&balancer, "slipring_connections", "", 0.0).await;
+    until_metric(&balancer, HIT, "limit=\"idle_time\"", 1.0).await;
+    until_metric(&balancer, HIT, "limit=\"header_time\"", 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,9 +156,67 @@ async fn clients_beyond_the_limit_wait_for_a_place() {
     let mut waiting = Wire::sending(balancer.main, get("/third")).await;
     assert_eq!(balancer.metric("slipring_limit", "of=\"connections\"").await, 2.0);
     assert_eq!(balancer.metric("slipring_connections", "").await, 2.0);
+    until_metric(&balancer, HIT, "limit=\"connections\"", 1.0).await;
     assert_eq!(bare.seen("/third").await.came, 0, "there is no place yet");
     drop(served.pop());
     assert_eq!(waiting.answer().await.expect("an answer").status, 200);
+}
+
+/// It was accepted, and then dropped without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_waits_for_a_place_when_the_balancer_ends_is_told() {
+    let balancer = setup().set("proxy.max_connections", 1).set("drain_timeout", "2s").start().await;
+    let mut served = Wire::sending(balancer.main, get("/half")).await;
+    served.head().await.expect("an answer has begun");
+    let mut waiting = Wire::sending(balancer.main, get("/b")).await;
+    until_metric(&balancer, HIT, "limit=\"connections\"", 1.0).await;
+    let stopping = tokio::spawn(balancer.stop());
+    let answer = waiting.answer().await.expect("an answer");
+    let told = (answer.status, answer.headers("connection"), answer.headers("retry-after"));
+    assert_eq!(told, (503, vec!["close"], vec!["1"]), "{}", answer.head);
+    assert!(answer.text().contains("proxy.max_connections"), "{}", answer.text());
+    stopping.await.expect("an orderly end");
+}
+
+/// A crowd was taken for the replica's failure: five who waited in vain, and it was left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_is_not_the_replicas_fault() {
+    let setup = setup().set("proxy.max_connections_per_replica", 1).set("proxy.max_ejected", 1);
+    let balancer = setup.set("proxy.first_byte_timeout", "200ms").start().await;
+    let mut held = Wire::sending(balancer.main, get("/half")).await;
+    held.head().await.expect("an answer has begun");
+    let mut client = Wire::to(balancer.main).await;
+    for _ in 0..6 {
+        client.send(get("/a")).await;
+        let answer = client.answer().await.expect("an answer");
+        let told = (answer.status, answer.headers("retry-after"), answer.headers("x-slipring-panic"));
+        assert_eq!(told, (503, vec!["1"], vec![]), "{}", answer.head);
+        assert!(answer.text().contains("proxy.max_connections_per_replica"), "{}", answer.text());
+    }
+    assert_eq!(balancer.metric(HIT, "limit=\"connections_per_replica\"").await, 6.0);
+    assert_eq!(balancer.metric("slipring_ejections_total", "").await, 0.0, "{}", balancer.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_finds_no_room_among_those_who_wait_is_told() {
+    let setup = setup().set("proxy.max_connections_per_replica", 1).set("proxy.max_waiting_per_replica", 0);
+    let balancer = setup.start().await;
+    let mut held = Wire::sending(balancer.main, get("/half")).await;
+    held.head().await.expect("an answer has begun");
+    let answer = Wire::sending(balancer.main, get("/a")).await.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.headers("retry-after")), (503, vec!["1"]), "{}", answer.head);
+    assert!(answer.text().contains("proxy.max_waiting_per_replica"), "{}", answer.text());
+    assert_eq!(balancer.metric(HIT, "limit=\"waiting_per_replica\"").await, 1.0);
+}
+
+/// The client did as it should: it is the replica that says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_waits_for_a_mute_replicas_100_is_not_blamed() {
+    let setup = setup().set("proxy.first_byte_timeout", "300ms").set("proxy.body_grace", "100ms");
+    let balancer = setup.start().await;
+    let head = "POST /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let answer = Wire::sending(balancer.main, head).await.answer().await.expect("an answer");
+    assert_eq!(answer.status, 504, "{}", answer.head);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 use slipring_tests::upstream::{Upstream, whole};
-use slipring_tests::{Answer, Balancer, Load, Replica, Setup, wait_until};
+use slipring_tests::{Answer, Balancer, Events, Load, Replica, Setup, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
@@ -111,6 +111,7 @@ async fn a_change_is_one_pools_and_a_pool_that_is_not_there_is_named() {
         (Method::POST, "/add"),
         (Method::DELETE, "/rm"),
         (Method::GET, "/replicas"),
+        (Method::GET, "/events"),
         (Method::GET, "/ring"),
         (Method::GET, "/route"),
         (Method::POST, "/plan"),
@@ -285,4 +286,40 @@ async fn mistakes_are_told_with_their_lines_and_nothing_starts() {
     ] {
         assert!(said.contains(piece), "{piece:?} is missing from:\n{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_watches_a_pool_is_told_of_no_other() {
+    let balancer = setup().start().await;
+    let jobs = Events::follow_at(balancer.admin, "/events?pool=jobs").await;
+    assert_eq!(balancer.add(1, &["S4"]).await.status, 200);
+    let answer =
+        change(&balancer, Method::POST, "/add?pool=jobs", json!({"n": 1, "hostnames": ["J2"]})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    jobs.next(0, "live", "J2", LONG).await;
+    let seen = jobs.seen();
+    assert!(seen.iter().all(|event| event.data["pool"] == "jobs"), "{seen:?}");
+    assert!(seen.iter().any(|event| event.data["replica"] == "jobs-1"), "also of what was before: {seen:?}");
+    balancer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_says_whose_a_request_is() {
+    let setup = setup().set("log.access", "json").set("log.file", "access.log");
+    let balancer = setup.start().await;
+    assert_eq!(home_of(&balancer, "api.test", "ann").await.status, 200);
+    assert_eq!(home_of(&balancer, "other.test", "ann").await.status, 200);
+    let mut streams = balancer.main.streams().await;
+    for path in ["http://jobs.test/home", "http://other.test/nowhere"] {
+        let request = hyper::Request::get(path).body(whole("")).expect("valid");
+        streams.send_request(request).await.expect("an answer");
+    }
+    drop(streams);
+    balancer.stop().await;
+    let text = std::fs::read_to_string(setup.folder().join("access.log")).expect("it is there");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    // Each thread of the data plane writes on its own: the lines' order between connections is free.
+    let mut pools: Vec<_> = lines.map(|line| line["pool"].as_str().map(str::to_owned)).collect();
+    pools.sort();
+    assert_eq!(pools, [None, Some("api".into()), Some("default".into()), Some("jobs".into())], "{text}");
 }

@@ -42,7 +42,8 @@ async fn one_that_is_back_gets_its_keys_by_and_by_and_no_other_key_moves() {
     let whole = answered(&balancer).await;
     let its_own = of("Server-2", &whole).count();
     assert!((70..=130).contains(&its_own), "the first ones begin with everything: {its_own} of {KEYS}");
-    let (events, past) = (balancer.events().await, balancer.events().await.seen().len());
+    let events = balancer.events().await;
+    let past = events.seen().len();
     balancer.replica("Server-2").await.process().kill();
     events
         .until("it lives again", LONG, |seen| {

@@ -20,6 +20,7 @@ use crate::docker::Fleet;
 use crate::events::Events;
 use crate::faults::Process;
 use crate::http::{Answer, Http};
+use crate::skip::check_required;
 use crate::wait::wait_until;
 
 /// From start to all members live, on a slow machine that may have to build an image first.
@@ -40,7 +41,11 @@ pub struct Setup {
 
 impl Setup {
     /// The executable with three replicas as processes.
+    ///
+    /// # Panics
+    /// When `SLIPRING_REQUIRE` holds something that there is not: also where nothing would be skipped.
     pub fn new(executable: &str) -> Self {
+        check_required();
         let setup = Self {
             executable: executable.into(),
             wrapper: Vec::new(),
@@ -334,6 +339,11 @@ impl Balancer {
         self.process.signal(signal);
     }
 
+    /// From now on it opens no file, socket or pipe whose number would not be below `most`.
+    pub fn allow_open_files(&self, most: u64) {
+        self.process.allow_open_files(most);
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
@@ -381,7 +391,8 @@ impl Log {
         let mut lines = BufReader::new(from).lines();
         let mut known = BTreeMap::new();
         while let Ok(Some(line)) = lines.next_line().await {
-            for (index, prefix) in ["listening on http://", "admin on http://"].into_iter().enumerate() {
+            let prefixes = ["listening on http://", "admin on http://", "admin on https://"];
+            for (index, prefix) in prefixes.into_iter().enumerate().map(|(at, prefix)| (at.min(1), prefix)) {
                 if let Some(address) = line.strip_prefix(prefix).and_then(|address| address.parse().ok()) {
                     known.insert(index, Http { address });
                 }

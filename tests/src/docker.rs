@@ -12,7 +12,8 @@ use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, Network
 use bollard::query_parameters::{
     BuildImageOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, WaitContainerOptions,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, UploadToContainerOptionsBuilder,
+    WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -90,16 +91,7 @@ impl Fleet {
             "FROM scratch\nLABEL of={}\nCOPY slipring /slipring\nENTRYPOINT [\"/slipring\"]\nCMD [\"{command}\"]\n",
             self.label
         );
-        let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 4096));
-        for (name, content, mode) in [("Dockerfile", recipe.as_bytes(), 0o644), ("slipring", &program, 0o755)]
-        {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(mode);
-            header.set_cksum();
-            archive.append_data(&mut header, name, content).expect("memory is written to");
-        }
-        let context = archive.into_inner().expect("memory is written to");
+        let context = archive(&[("Dockerfile", recipe.as_bytes(), 0o644), ("slipring", &program, 0o755)]);
         let options = BuildImageOptionsBuilder::new().t(&self.image()).rm(true).forcerm(true).build();
         let mut steps = docker.build_image(options, None, Some(bollard::body_full(context.into())));
         while let Some(step) = steps.next().await {
@@ -126,6 +118,14 @@ impl Fleet {
         let created = docker.create_container(Some(options), body).await.expect("the container is created");
         docker.start_container(&created.id, None).await.expect("the container is started");
         created.id
+    }
+
+    /// Puts a file into the root of a container's own file system.
+    pub async fn put(&self, docker: &Docker, container: &str, name: &str, content: &str) {
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let file = archive(&[(name, content.as_bytes(), 0o644)]);
+        let put = docker.upload_to_container(container, Some(options), bollard::body_full(file.into())).await;
+        put.expect("the container takes it");
     }
 
     /// The exit code of a container that ends by itself, and what it printed.
@@ -207,4 +207,18 @@ impl Drop for Fleet {
             eprintln!("what is left of {} could not be removed: {removed:?}", self.label);
         }
     }
+}
+
+/// Files with their modes, as an engine takes them.
+fn archive(files: &[(&str, &[u8], u32)]) -> Vec<u8> {
+    let size = files.iter().map(|(_, content, _)| content.len() + 4096).sum();
+    let mut archive = tar::Builder::new(Vec::with_capacity(size));
+    for &(name, content, mode) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_cksum();
+        archive.append_data(&mut header, name, content).expect("memory is written to");
+    }
+    archive.into_inner().expect("memory is written to")
 }

@@ -59,7 +59,12 @@ impl Drop for Events {
 impl Events {
     /// Follows `/events` of an admin port.
     pub async fn follow(admin: Http) -> Self {
-        let request = admin.request(Method::GET, "/events").body(Full::<Bytes>::default());
+        Self::follow_at(admin, "/events").await
+    }
+
+    /// The same of one pool, say.
+    pub async fn follow_at(admin: Http, path: &str) -> Self {
+        let request = admin.request(Method::GET, path).body(Full::<Bytes>::default());
         let request = request.expect("a valid request");
         let mut sender = admin.connect().await.expect("the admin port answers");
         let answer = timeout(PATIENCE, sender.send_request(request)).await;

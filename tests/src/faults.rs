@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// The kernel counts processor time in hundredths of a second (`USER_HZ`, the same on every Linux).
 const TICK: Duration = Duration::from_millis(10);
@@ -86,8 +86,20 @@ impl Process {
     /// When it has ended.
     pub fn signal(self, signal: Signal) {
         assert!(self.stat().is_some(), "process {} has ended", self.pid);
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.pid));
+        kill_process(self.id(), signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.pid));
+    }
+
+    fn id(self) -> Pid {
+        i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id")
+    }
+
+    /// From now on it opens nothing whose number would not be below `most`.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn allow_open_files(self, most: u64) {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(Some(self.id()), Resource::Nofile, limit).expect("it is ours and runs");
     }
 
     /// `kill -9`.
@@ -98,6 +110,11 @@ impl Process {
     /// `kill -STOP`: it is there and does nothing.
     pub fn pause(self) {
         self.signal(Signal::STOP);
+    }
+
+    /// `kill -CONT`: it goes on.
+    pub fn resume(self) {
+        self.signal(Signal::CONT);
     }
 }
 

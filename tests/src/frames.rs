@@ -1,4 +1,4 @@
-//! A client of HTTP/2 that speaks in frames: what it sends need not be right, and it hides nothing of what comes.
+//! Both sides of HTTP/2 in frames: what they send need not be right, and they hide nothing of what comes.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::http::Http;
+use crate::raw::Raw;
 
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,5 +164,73 @@ impl Frames {
                 return Some(frame);
             }
         }
+    }
+}
+
+/// A server's side of a connection: it answers PINGs and SETTINGS by itself, and does nothing else.
+#[derive(Debug)]
+pub struct Served {
+    /// The bytes' way.
+    pub raw: Raw,
+}
+
+impl Served {
+    /// Takes a client's preface, and says its own settings.
+    pub async fn begin(mut raw: Raw, settings: &[(u16, u32)]) -> Option<Self> {
+        if raw.take(PREFACE.len()).await != PREFACE {
+            return None;
+        }
+        let pair = |&(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        let payload: Vec<u8> = settings.iter().flat_map(pair).collect();
+        raw.say(frame(kind::SETTINGS, 0, 0, &payload)).await;
+        Some(Self { raw })
+    }
+
+    /// The next frame that is not about the connection itself; `None` at its end.
+    pub async fn next(&mut self) -> Option<RawFrame> {
+        loop {
+            let head = self.raw.take(9).await;
+            let [_, _, _, kind, flags, stream @ ..] = *head.first_chunk::<9>()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let payload = self.raw.take(length).await;
+            let frame_is_ours = flags & flag::ACK != 0;
+            match kind {
+                kind::SETTINGS | kind::PING if frame_is_ours => {}
+                kind::SETTINGS => {
+                    self.raw.say(frame(kind, flag::ACK, 0, &[])).await;
+                }
+                kind::PING => {
+                    self.raw.say(frame(kind, flag::ACK, 0, &payload)).await;
+                }
+                kind::WINDOW_UPDATE => {}
+                _ => return Some(RawFrame { kind, flags, stream: u32::from_be_bytes(stream), payload }),
+            }
+        }
+    }
+
+    /// The stream of the next request, whose body has ended.
+    pub async fn request(&mut self) -> Option<u32> {
+        loop {
+            let frame = self.next().await?;
+            if matches!(frame.kind, kind::HEADERS | kind::DATA) && frame.flags & flag::END_STREAM != 0 {
+                return Some(frame.stream);
+            }
+        }
+    }
+
+    /// Answers a call with nothing but this status.
+    pub async fn status(&mut self, stream: u32, status: &str) {
+        let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", status)];
+        self.raw.say(headers(stream, flag::END_STREAM, &fields)).await;
+    }
+
+    /// Ends one stream.
+    pub async fn reset(&mut self, stream: u32, error: u32) {
+        self.raw.say(frame(kind::RST_STREAM, 0, stream, &error.to_be_bytes())).await;
+    }
+
+    /// Says that streams above `last` will not be looked at.
+    pub async fn go_away(&mut self, last: u32, error: u32) {
+        self.raw.say(frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), error.to_be_bytes()].concat())).await;
     }
 }

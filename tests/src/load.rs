@@ -122,9 +122,16 @@ impl Report {
 
     /// What 99 of 100 answers took at most.
     pub fn p99(&self) -> Duration {
-        let mut sorted = self.latencies.0.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
+        p99(&self.latencies.0)
+    }
+
+    /// The p99 of a usual window of so many answers: the middle one of all of them. A pause of the machine, which may fall
+    /// into any one of them, does not move it; what lasts does.
+    pub fn usual_p99(&self, window: usize) -> Duration {
+        let window = window.min(self.latencies.0.len()).max(1);
+        let mut times: Vec<_> = self.latencies.0.chunks_exact(window).map(p99).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
     }
 
     /// # Panics
@@ -132,6 +139,12 @@ impl Report {
     pub fn assert_no_failure(&self) {
         assert!(self.failures.is_empty() && self.answered > 0, "{self:?}");
     }
+}
+
+fn p99(latencies: &[Duration]) -> Duration {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
 }
 
 /// One client that asks for its keys over and over, each with the header `x-key`.

@@ -153,6 +153,23 @@ async fn an_answer_after_a_drain_began_says_close() {
     assert_eq!(balancer.ended(LONG).await.code(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_through_which_nothing_passes_ends_and_is_counted() {
+    let address = replica(async |mut connection: Raw, _| {
+        connection.message(Sent::Request).await.expect("a request");
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n";
+        connection.say(switch).await;
+        connection.ended().await;
+    })
+    .await;
+    let balancer = Setup::fixed(SLIPRING, &[address]).set("proxy.tunnel_timeout", "300ms").start().await;
+    let mut client = Raw::connect(balancer.main.address).await;
+    client.say("GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\n").await;
+    assert_eq!(client.head().await.expect("an answer").status(), 101);
+    assert_eq!(timeout(LONG, client.rest()).await.expect("it ends"), b"");
+    assert_eq!(balancer.metric("slipring_limits_hit_total", "limit=\"tunnel_time\"").await, 1.0);
+}
+
 /// An upgraded connection is one of the replica's connections for as long as it lasts.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_connection_has_a_place_to_its_end() {

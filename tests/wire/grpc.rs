@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Version};
+use slipring_tests::frames::{Frames, flag, headers};
 use slipring_tests::upstream::{Answering, Upstream, whole};
 use slipring_tests::{Balancer, Setup, wait_until};
 use tokio::sync::{Notify, mpsc};
@@ -324,13 +325,19 @@ async fn a_call_without_a_deadline_is_not_waited_for_for_ever() {
     })
     .await;
 
-    // One that moves may take as long as it likes, and so may one with a deadline of its own.
+    // One that moves may take as long as it likes, and so may, up to the idle limit, one whose deadline says so.
     let (pieces, sent) = channel();
     let request = balancer.main.stream(Method::POST, "/test.Kinds/Both");
     let request = request.header("content-type", "application/grpc").body(sent).expect("valid");
     let mut streams = balancer.main.streams().await;
     let mut echo = streams.send_request(request).await.expect("its head").into_body();
-    let patient = call(&balancer, "/test.Kinds/Never", body(&["x"], None), &[("grpc-timeout", "1500m")]);
+    let patient = async {
+        let began = Instant::now();
+        let called =
+            call(&balancer, "/test.Kinds/Never", body(&["x"], None), &[("grpc-timeout", "500m")]).await;
+        assert!(began.elapsed() >= Duration::from_millis(500), "longer than a first byte may take");
+        called
+    };
     let began = Instant::now();
     let moving = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(100)); // paced: it has to last longer than it may stand still
@@ -347,4 +354,85 @@ async fn a_call_without_a_deadline_is_not_waited_for_for_ever() {
     drop(pieces);
     let rest = timeout(LONG, echo.collect()).await.expect("it ends").expect("whole");
     assert_eq!(rest.trailers().expect("a status")["grpc-status"], "0");
+}
+
+/// Callers that read nothing of their answers cost a bounded part of each, whatever their replica has to say; they
+/// stop nobody else's calls, and end with their deadlines.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_read_nothing_hold_up_nobody_and_hold_little() {
+    const STREAMS: u32 = 100;
+    let (taken, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counters = (taken.clone(), open.clone());
+    let upstream = Upstream::serve(move |request: Request<Incoming>| {
+        let (taken, open) = counters.clone();
+        async move {
+            if request.uri().path() != "/test.Kinds/Endless" {
+                return serve(request).await;
+            }
+            let piece = Bytes::from(vec![0; 16 * 1024]);
+            open.fetch_add(1, Ordering::SeqCst);
+            let body = stream::unfold(Open(open), move |open| {
+                taken.fetch_add(piece.len(), Ordering::SeqCst);
+                let piece = piece.clone();
+                async move { Some((Ok(Frame::data(piece)), open)) }
+            });
+            let mut response = Response::new(StreamBody::new(Box::pin(body)).boxed_unsync());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            response
+        }
+    })
+    .await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.workers", 1);
+    let balancer = setup.start().await;
+    let before = balancer.process.peak_memory();
+    let mut deaf = Frames::to(balancer.main).await;
+    for n in 0..STREAMS {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/test.Kinds/Endless"),
+            (":authority", "slipring.example"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            // The first lasts, and ends with its caller.
+            ("grpc-timeout", if n == 0 { "1H" } else { "10S" }),
+        ];
+        assert!(deaf.send(&headers(2 * n + 1, flag::END_STREAM, &fields)).await);
+    }
+    let state = || (open.load(Ordering::SeqCst), taken.load(Ordering::SeqCst));
+    let mut last = state();
+    let held = wait_until("all have come, and nothing more is taken of them", LONG, async || {
+        // Another's call on the same thread, over the same connection to the replica, each time.
+        let called =
+            call(&balancer, "/test.Kinds/Unary", body(&["x"], None), &[("grpc-timeout", "3S")]).await;
+        assert_eq!(called.status.as_deref(), Some("0"), "{:?}", state());
+        let (before, now) = (std::mem::replace(&mut last, state()), state());
+        if now.0 == STREAMS as usize && before == now { Ok(now.1) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    let each = held / STREAMS as usize;
+    assert!(each <= 1024 * 1024, "{each} bytes of each were taken");
+    let grown = balancer.process.peak_memory() - before;
+    assert!(grown <= 64 * 1024 * 1024, "{STREAMS} streams hold {grown} bytes");
+    wait_until("those with a deadline have ended", LONG, async || {
+        let left = state().0;
+        if left == 1 { Ok(()) } else { Err(format!("{left} left")) }
+    })
+    .await;
+    drop(deaf);
+    wait_until("the last ended with its caller", LONG, async || {
+        let left = state().0;
+        let flying = balancer.metric("slipring_requests_in_flight", "").await;
+        if (left, flying) == (0, 0.0) { Ok(()) } else { Err(format!("{left} left, {flying} in flight")) }
+    })
+    .await;
+}
+
+/// An answer that its replica has not ended.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }

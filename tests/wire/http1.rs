@@ -493,3 +493,29 @@ async fn dot_segments_are_below_no_prefix() {
     let answer = client(&wide).await.ask("GET /api/../%2e/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "GET /api/../%2e/x HTTP/1.1"));
 }
+
+/// What passes after a 101 belongs to the request, and so does its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_is_told_of_at_its_end() {
+    let address = replica(async move |mut connection: Raw, _| {
+        connection.head().await.expect("a request");
+        connection
+            .say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+            .await;
+        connection.take(4).await;
+        connection.say("goodbye").await;
+    })
+    .await;
+    let setup = Setup::fixed(SLIPRING, &[address]).set("log.access", "json").set("log.file", "access.log");
+    let balancer = setup.start().await;
+    let mut client = client(&balancer).await;
+    client.say("GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    assert_eq!(client.head().await.expect("an answer").status(), 101);
+    client.say("ping").await;
+    assert_eq!(client.take(12).await, b"hellogoodbye");
+    drop(client);
+    balancer.stop().await;
+    let text = std::fs::read_to_string(setup.folder().join("access.log")).expect("it is there");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("\"bytes\":12,") && text.contains("\"status\":101,"), "{text}");
+}

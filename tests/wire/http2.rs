@@ -354,6 +354,22 @@ async fn streams_at_a_time_are_limited() {
     assert_eq!((reset.stream, reset.error()), (17, Some(7)), "REFUSED_STREAM");
 }
 
+/// It is one request, though two protocols have seen it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_counts_once_against_a_clients_rate() {
+    let upstream = Upstream::serve(answer).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.burst_per_client", 1);
+    let balancer = setup.set("proxy.max_requests_per_second_per_client", 1).start().await;
+    let mut frames = Frames::silent(balancer.main).await;
+    let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n";
+    frames.send(format!("GET /headers HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n").as_bytes()).await;
+    let switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    assert_eq!(frames.bytes(switched.len()).await.as_deref(), Some(&switched[..]));
+    frames.send(&[PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat()).await;
+    let head = frames.until(|frame| frame.kind == kind::HEADERS).await.expect("an answer");
+    assert_eq!((head.stream, head.payload[0]), (1, 0x88), ":status 200 (RFC 7541 appendix A)");
+}
+
 /// RFC 7540 section 3.2: the request that asks becomes stream 1, and the settings it brought hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_may_upgrade_its_connection() {

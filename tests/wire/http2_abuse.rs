@@ -10,12 +10,13 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use slipring_tests::Setup;
 use slipring_tests::frames::{Frames, flag, frame, good, headers, hpack, kind};
-use slipring_tests::upstream::{Upstream, whole};
+use slipring_tests::upstream::{Answering, Upstream, whole};
+use slipring_tests::{Setup, wait_until};
 use tokio::time::timeout;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+const LONG: Duration = Duration::from_secs(30);
 
 /// What is expected of an abuse.
 #[derive(Clone, Copy, Debug)]
@@ -309,6 +310,58 @@ async fn abuses_are_answered_as_the_rfc_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Each of these limits was met without being counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_and_crowds_are_counted() {
+    let upstream = Upstream::serve(|_| std::future::pending::<Response<Answering>>()).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]);
+    let balancer = setup.set("proxy.max_streams", 2).set("proxy.max_resets", 5).start().await;
+    let hit = async |limit: &str, wanted: f64| {
+        wait_until(&format!("{limit} was hit"), LONG, async || {
+            let hit = balancer.metric("slipring_limits_hit_total", &format!("limit=\"{limit}\"")).await;
+            if hit == wanted { Ok(()) } else { Err(hit.to_string()) }
+        })
+        .await;
+    };
+    let open = |stream| headers(stream, flag::END_STREAM, &good("/held"));
+    let mut crowd = Frames::to(balancer.main).await;
+    crowd.send(&[open(1), open(3)].concat()).await;
+    hit("streams", 1.0).await;
+
+    // Taken back once the replica has them.
+    let mut fickle = Frames::to(balancer.main).await;
+    for stream in (1..12).step_by(2) {
+        fickle.send(&open(stream)).await;
+        wait_until("it is under way", LONG, async || {
+            let there = balancer.metric("slipring_requests_in_flight", "").await;
+            if there == 3.0 { Ok(()) } else { Err(there.to_string()) }
+        })
+        .await;
+        fickle.send(&frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes())).await;
+        wait_until("it was taken back", LONG, async || {
+            let there = balancer.metric("slipring_requests_in_flight", "").await;
+            if there == 2.0 { Ok(()) } else { Err(there.to_string()) }
+        })
+        .await;
+    }
+    hit("resets", 1.0).await;
+
+    // Taken back before anybody has looked.
+    let mut fast = Frames::to(balancer.main).await;
+    let both = |stream| [open(stream), frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat();
+    let flood: Vec<u8> = (1..2001).step_by(2).flat_map(both).collect();
+    fast.send(&flood).await;
+    hit("floods", 1.0).await;
+
+    let mut endless = Frames::to(balancer.main).await;
+    let block = hpack(&good("/endless"));
+    let pieces = (0..100).flat_map(|_| frame(kind::CONTINUATION, 0, 1, &hpack(&[("x", "y")])));
+    let flood: Vec<u8> =
+        frame(kind::HEADERS, flag::END_STREAM, 1, &block).into_iter().chain(pieces).collect();
+    endless.send(&flood).await;
+    hit("floods", 2.0).await;
 }
 
 /// RFC 9113 section 8.3.1: one host, wherever it is named.

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::{Method, Request, Version};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use slipring_tests::frames::{PREFACE, frame, kind};
 use slipring_tests::upstream::{Upstream, whole};
 use slipring_tests::{Balancer, Http, Setup, Streams, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -26,8 +28,20 @@ fn certificate(folder: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
+async fn tcp(server: Http) -> TcpStream {
+    TcpStream::connect(server.address).await.expect("it listens")
+}
+
 async fn connect(
     server: Http,
+    trusted: &CertificateDer<'static>,
+    protocol: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    agree(tcp(server).await, trusted, protocol).await
+}
+
+async fn agree(
+    stream: TcpStream,
     trusted: &CertificateDer<'static>,
     protocol: &str,
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -37,7 +51,6 @@ async fn connect(
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    let stream = TcpStream::connect(server.address).await?;
     let name = ServerName::try_from("localhost").expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
@@ -87,6 +100,42 @@ async fn http2_is_agreed_on_and_a_new_certificate_drops_no_connection() {
     .await;
     assert!(connect(server, &first, "h2").await.is_err(), "the old one is shown no more");
     get(&mut old).await;
+}
+
+/// The handshake and the head had a time each, and who was too slow with the first was counted nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handshake_is_part_of_the_time_for_a_first_request() {
+    let upstream = Upstream::serve(|_| async { hyper::Response::new(whole("ok")) }).await;
+    let (setup, trusted) = encrypted(&upstream);
+    let balancer = setup.set("proxy.header_timeout", "3s").start().await;
+    let server = listening(&balancer).await;
+    for protocol in ["http/1.1", "h2"] {
+        let began = Instant::now();
+        let (client, mut silent) = (tcp(server).await, tcp(server).await);
+        let early = timeout(Duration::from_secs(2), silent.read(&mut [0])).await;
+        assert!(early.is_err(), "its time is not over: {early:?}");
+        let mut stream = agree(client, &trusted, protocol).await.expect("TLS");
+        if protocol == "h2" {
+            stream.write_all(PREFACE).await.expect("it is taken");
+            stream.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("it is taken");
+        }
+        let mut said = Vec::new();
+        let mut piece = [0; 1024];
+        let goaway = [kind::GOAWAY, 0, 0, 0, 0, 0];
+        let is_over =
+            |said: &[u8]| said.starts_with(b"HTTP/1.1 408 ") || said.windows(6).any(|at| at == goaway);
+        while !is_over(&said) {
+            let count =
+                timeout(LONG, stream.read(&mut piece)).await.expect("it is told").expect("it is open");
+            assert!(count > 0, "it ended without a word: {said:?}");
+            said.extend_from_slice(&piece[..count]);
+        }
+        let took = began.elapsed();
+        assert!(took > Duration::from_secs(2) && took < Duration::from_millis(4500), "{protocol}: {took:?}");
+        let ended = timeout(LONG, silent.read(&mut [0])).await.expect("it ends");
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    }
+    assert_eq!(balancer.metric("slipring_limits_hit_total", "limit=\"header_time\"").await, 4.0);
 }
 
 /// Without a word, a client cannot tell our end from an attacker's (RFC 8446 section 6.1).

@@ -3,6 +3,10 @@
 //! "This machine" is the loopback interface and, when the balancer itself runs in a container, the gateway of
 //! its network, which is where the host's own calls come from. A call that came through a proxy, or from a page
 //! of another site in a browser, only looks local, and needs the token.
+//!
+//! Where the admin port asks for client certificates, one is worth as much as being this machine, and no more: a
+//! browser shows it for every page, a proxy for everybody. With a token as well, both are asked, of this machine too:
+//! two locks of which either opens would be one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +21,19 @@ use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, USER_AGENT};
 use super::refusal::Refusal;
 use crate::config::Secret;
 
+/// A caller has shown a certificate of ours; set among a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Certified;
+
+/// Where a call comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The peer of its connection.
+    pub address: IpAddr,
+    /// Whether that has shown a certificate.
+    pub certified: bool,
+}
+
 /// Whom to let in.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -28,7 +45,7 @@ pub struct Access {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Denied {
-    /// From elsewhere, and without a token.
+    /// From elsewhere, or with a certificate where both are asked, and without a token.
     #[error("administration from {0} needs `Authorization: Bearer <token>`")]
     NoToken(IpAddr),
     /// From elsewhere, and no token would help.
@@ -60,8 +77,7 @@ impl Access {
     }
 
     /// Whether a caller is let in.
-    pub fn check(&self, caller: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
-        let caller = caller.to_canonical();
+    pub fn check(&self, caller: Caller, headers: &HeaderMap) -> Result<(), Denied> {
         if let Some(offered) = headers.get(AUTHORIZATION) {
             let bearer = offered
                 .as_bytes()
@@ -76,9 +92,14 @@ impl Access {
         self.check_place(caller, headers)
     }
 
-    fn check_place(&self, caller: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
-        let local = caller.is_loopback() || self.gateways.contains(&caller);
-        Err(match local {
+    fn check_place(&self, caller: Caller, headers: &HeaderMap) -> Result<(), Denied> {
+        let Caller { address, certified } = caller;
+        let caller = address.to_canonical();
+        let trusted = match certified {
+            true => self.token.is_none(),
+            false => caller.is_loopback() || self.gateways.contains(&caller),
+        };
+        Err(match trusted {
             true if came_through_a_proxy(headers) => Denied::ThroughProxy,
             true if is_cross_site(headers) => Denied::OtherSite,
             true => return Ok(()),
@@ -118,7 +139,8 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let caller = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let caller = caller.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let address = caller.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let caller = Caller { address, certified: request.extensions().get::<Certified>().is_some() };
     let access = access.load_full();
     match access.check(caller, request.headers()) {
         Ok(()) => next.run(request).await,
@@ -147,7 +169,40 @@ mod tests {
 
     fn check(token: bool, caller: &str, headers: &[(&'static str, &'static str)]) -> Result<(), Denied> {
         let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
-        access(token).check(caller.parse().unwrap(), &headers.iter().map(pair).collect())
+        let caller = Caller { address: caller.parse().unwrap(), certified: false };
+        access(token).check(caller, &headers.iter().map(pair).collect())
+    }
+
+    fn check_certified(
+        token: bool,
+        caller: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(), Denied> {
+        let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
+        let caller = Caller { address: caller.parse().unwrap(), certified: true };
+        access(token).check(caller, &headers.iter().map(pair).collect())
+    }
+
+    #[test]
+    fn a_certificate_is_as_good_as_being_this_machine() {
+        for caller in ["127.0.0.1", "192.0.2.1", "2001:db8::1"] {
+            assert_eq!(check_certified(false, caller, &[]), Ok(()), "{caller}");
+            let proxied = check_certified(false, caller, &[("via", "1.1 other")]);
+            assert_eq!(proxied, Err(Denied::ThroughProxy), "a proxy shows its own for everybody");
+            let page = [("origin", "https://evil.example"), ("host", "localhost:5001")];
+            assert_eq!(check_certified(false, caller, &page), Err(Denied::OtherSite), "so does a browser");
+        }
+    }
+
+    #[test]
+    fn where_there_is_a_token_too_both_are_asked_also_of_this_machine() {
+        for caller in ["127.0.0.1", "192.0.2.1"] {
+            assert!(matches!(check_certified(true, caller, &[]), Err(Denied::NoToken(_))), "{caller}");
+            let right = [("authorization", "Bearer 0123456789abcdef")];
+            assert_eq!(check_certified(true, caller, &right), Ok(()), "{caller}");
+            let wrong = [("authorization", "Bearer 0123456789abcdeg")];
+            assert_eq!(check_certified(true, caller, &wrong), Err(Denied::WrongToken), "{caller}");
+        }
     }
 
     #[test]

@@ -252,11 +252,18 @@ fn why(any: bool, first_is_chosen: bool, first: Option<Standing>, chosen: Option
     }
 }
 
-/// Everything the fleet remembers, and everything that follows; `Last-Event-ID` leaves out what is known.
-pub(super) async fn events(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refusal> {
+/// Everything the fleet remembers, and everything that follows; `Last-Event-ID` leaves out what is known, and `?pool=`
+/// what is another pool's.
+pub(super) async fn events(
+    State(admin): State<Admin>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    // Its name alone: one who watches does not keep a pool that is gone.
+    let only = admin.named_pool(&uri)?.map(|pool| pool.config.name.clone());
     let place = admin.watching.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
     let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let told = follow(&admin.events, known, admin.ended);
+    let told = follow(&admin.events, known, only, admin.ended);
     let held = told.map(move |event| {
         let _place = &place; // goes with the stream
         Ok::<_, Infallible>(event)
@@ -266,22 +273,34 @@ pub(super) async fn events(State(admin): State<Admin>, headers: HeaderMap) -> Re
 
 /// The events after the one that is `known`. One who reads too slowly is told how many were missed; after that it may
 /// come again with the last number that it knows. Once they have `ended`, what was told is told to the end.
-fn follow(events: &Events, known: u64, ended: CancellationToken) -> impl Stream<Item = Event> + use<> {
-    let (past, live) = events.subscribe(known);
-    let follow = stream::unfold((live, ended), |(mut live, ended)| async {
-        let told = tokio::select! {
-            biased;
-            told = live.recv() => told,
-            () = ended.cancelled() => return None,
-        };
-        let event = match told {
-            Ok(event) => line(&event),
-            Err(RecvError::Lagged(missed)) => {
-                Event::default().event("lagged").data(json!({ "missed": missed }).to_string())
-            }
-            Err(RecvError::Closed) => return None,
-        };
-        Some((event, (live, ended)))
+///
+/// With `only` a pool those of others are left out; of what was missed nobody knows whose it was.
+fn follow(
+    events: &Events,
+    known: u64,
+    only: Option<Arc<str>>,
+    ended: CancellationToken,
+) -> impl Stream<Item = Event> + use<> {
+    let (mut past, live) = events.subscribe(known);
+    let is_wanted = move |event: &Arc<FleetEvent>| only.as_ref().is_none_or(|pool| *pool == event.pool);
+    past.retain(&is_wanted);
+    let follow = stream::unfold((live, ended, is_wanted), |(mut live, ended, is_wanted)| async {
+        loop {
+            let told = tokio::select! {
+                biased;
+                told = live.recv() => told,
+                () = ended.cancelled() => return None,
+            };
+            let event = match told {
+                Ok(event) if is_wanted(&event) => line(&event),
+                Ok(_) => continue,
+                Err(RecvError::Lagged(missed)) => {
+                    Event::default().event("lagged").data(json!({ "missed": missed }).to_string())
+                }
+                Err(RecvError::Closed) => return None,
+            };
+            return Some((event, (live, ended, is_wanted)));
+        }
     });
     stream::iter(past).map(|event| line(&event)).chain(follow)
 }
@@ -312,7 +331,7 @@ mod tests {
     async fn only_what_is_not_known_is_told() {
         let events = Events::starting_at(100);
         publish(&events, 0..5);
-        let stream = follow(&events, 102, CancellationToken::new());
+        let stream = follow(&events, 102, None, CancellationToken::new());
         publish(&events, 5..7);
         let told = next(stream, 4).await;
         let ids: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
@@ -320,9 +339,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_who_watches_a_pool_is_told_of_no_other() {
+        let events = Events::starting_at(100);
+        let (api, other) = (Arc::from("api"), Arc::from("other"));
+        let (of_api, of_other) = (events.of_pool(&api), events.of_pool(&other));
+        let all = [&of_api, &of_other, &events];
+        all.iter().for_each(|events| publish(events, 0..1));
+        let stream = follow(&events, 0, Some(api), CancellationToken::new());
+        all.iter().rev().for_each(|events| publish(events, 1..2));
+        let told = next(stream, 2).await;
+        let ids: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(ids, ["100", "105"], "one of the past, one of what followed: {told}");
+    }
+
+    #[tokio::test]
     async fn one_who_reads_too_slowly_learns_how_many_were_missed() {
         let events = Events::starting_at(1);
-        let stream = follow(&events, 0, CancellationToken::new());
+        let stream = follow(&events, 0, None, CancellationToken::new());
         publish(&events, 0..3000);
         let told = next(stream, 2).await;
         let first = told.split("\n\n").next().unwrap();
@@ -350,7 +383,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_told_before_the_end_is_told() {
         let (events, ended) = (Events::starting_at(1), CancellationToken::new());
-        let stream = follow(&events, 0, ended.clone());
+        let stream = follow(&events, 0, None, ended.clone());
         publish(&events, 0..3);
         ended.cancel();
         assert_eq!(next(stream, usize::MAX).await.matches("event: live").count(), 3);

@@ -25,7 +25,6 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 
-use crate::config::DEFAULT;
 use crate::fleet::events::Events;
 use crate::metrics::Metrics;
 use crate::proxy::forward::Pool;
@@ -76,17 +75,26 @@ impl Admin {
 
     /// The pool that a call is about: `?pool=NAME`, or the one without a name.
     fn pool(&self, uri: &http::Uri) -> Result<Arc<Pool>, Refusal> {
+        match self.named_pool(uri)? {
+            Some(pool) => Ok(pool),
+            None => Ok(self.pools.load().main().clone()),
+        }
+    }
+
+    /// The pool of `?pool=NAME`.
+    fn named_pool(&self, uri: &http::Uri) -> Result<Option<Arc<Pool>>, Refusal> {
         let mut named =
             uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("pool="));
-        let name = named.next().unwrap_or(DEFAULT);
+        let Some(name) = named.next() else { return Ok(None) };
         if named.next().is_some() {
             return Err(Refusal::TwoPools);
         }
         let pools = self.pools.load();
-        pools.by_name(name).cloned().ok_or_else(|| Refusal::NoPool {
+        let pool = pools.by_name(name).cloned().ok_or_else(|| Refusal::NoPool {
             name: name.to_owned(),
             there_are: pools.all().map(|pool| pool.config.name.to_string()).collect::<Vec<_>>().join(", "),
-        })
+        });
+        pool.map(Some)
     }
 
     /// `/rep`, `/add`, `/rm`.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::keys::Effect::AtReload;
+use super::keys::Effect::{AtReload, AtRestart};
 use super::parse;
 use super::reader::Reader;
 use crate::proxy::access_log::{Format, LogConfig};
 use crate::proxy::clients::ClientLimits;
+use crate::proxy::trace::{self, TraceConfig};
 use crate::proxy::wire::fields::MOST_FIELDS;
 
 /// What keeps the data plane calm.
@@ -26,6 +27,8 @@ pub struct CalmConfig {
     pub accept_proxy_protocol: bool,
     /// The access log.
     pub log: LogConfig,
+    /// Traces.
+    pub traces: TraceConfig,
 }
 
 impl CalmConfig {
@@ -33,8 +36,8 @@ impl CalmConfig {
         let clients = ClientLimits {
             connections: r.key(
                 "proxy.max_connections_per_client", AtReload,
-                "0",
-                "Connections of one client (an address; of IPv6 a /64) at a time, beyond them 429; 0: any number.",
+                "512",
+                "Connections of one client (an address; of IPv6 a /64) at a time, beyond them 429; 0: any number. Those in proxy.trusted may have any number: proxies bring many clients. An office behind one address has a few hundred; a whole provider behind one needs more than this.",
                 parse::number(0_usize..=1_000_000),
             ),
             rate: r.key(
@@ -66,8 +69,8 @@ impl CalmConfig {
         );
         let min_body_rate = r.key(
             "proxy.min_body_rate", AtReload,
-            "0",
-            "Bytes a second: who sends a body more slowly while it is waited for gets 408, who takes an answer more slowly is cut off; 0: any number.",
+            "500",
+            "Bytes a second: who sends a body more slowly while it is waited for gets 408, who takes an answer more slowly is cut off; of gRPC only who has begun a message owes its rest (RESOURCE_EXHAUSTED); 0: any number, for clients that send little for long, like events upward, before their answer begins (then it is not asked of them any more, nor of upgraded connections).",
             parse::number(0_u64..=1_000_000_000),
         );
         let body_grace = r.key(
@@ -91,6 +94,7 @@ impl CalmConfig {
             body_grace,
             accept_proxy_protocol,
             log: read_log(r),
+            traces: read_traces(r),
         }
     }
 }
@@ -126,6 +130,40 @@ fn read_log(r: &mut Reader<'_>) -> LogConfig {
             "1.0",
             "The share of requests that get a line.",
             parse::fraction(0.0, 1.0),
+        ),
+    }
+}
+
+fn read_traces(r: &mut Reader<'_>) -> TraceConfig {
+    r.section("otel", "Traces: a span for each request, from executables with the feature otel.");
+    let endpoint = r.key(
+        "otel.endpoint",
+        AtRestart,
+        "",
+        "Where an OpenTelemetry collector takes OTLP over HTTP, like http://127.0.0.1:4318 (a path of its own, or /v1/traces); \"\": there are no spans.",
+        parse::collector,
+    );
+    if endpoint.is_some() && !trace::IS_BUILT {
+        r.mistake(
+            &["otel.endpoint"],
+            "no collector: this executable was built without the feature otel (with it: cargo build --release -p slipring --features otel)",
+        );
+    }
+    TraceConfig {
+        endpoint,
+        sample: r.key(
+            "otel.sample",
+            AtReload,
+            "1.0",
+            "The share of requests that get a span; of one with a traceparent, whoever sent it has decided.",
+            parse::fraction(0.0, 1.0),
+        ),
+        service: r.key(
+            "otel.service",
+            AtRestart,
+            "slipring",
+            "What the balancer is called among other services (service.name).",
+            |written| Ok(written.text()?.to_owned()),
         ),
     }
 }

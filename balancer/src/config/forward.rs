@@ -7,6 +7,7 @@ use slipring_hashing::bounded::BoundedLoads;
 use super::keys::Effect::AtReload;
 use super::parse;
 use super::reader::Reader;
+use super::upstream::{self, UpstreamConfig};
 use crate::proxy::ejection::Policy;
 use crate::proxy::key::KeySource;
 
@@ -39,6 +40,8 @@ pub struct ForwardConfig {
     pub ejection: Policy,
     /// How much more than its share of all requests one replica may hold.
     pub bounded_load: Option<BoundedLoads>,
+    /// What comes before requests on connections to replicas.
+    pub upstream: UpstreamConfig,
 }
 
 pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
@@ -50,14 +53,14 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
         "proxy.first_byte_timeout",
         AtReload,
         "30s",
-        "From the request to the head of its answer.",
+        "From the request to the head of its answer; a gRPC call with a deadline of its own may wait for up to idle_timeout.",
         parse::duration,
     );
     let idle_timeout = r.key(
         "proxy.idle_timeout",
         AtReload,
         "60s",
-        "Between two pieces of a body, and on a client's kept-alive connection.",
+        "Between two pieces of a body, and on a client's kept-alive connection; a gRPC call on which nothing moves for so long ends, whatever its own deadline.",
         parse::duration,
     );
     let tunnel_timeout = r.key(
@@ -79,7 +82,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
         "proxy.max_body_bytes",
         AtReload,
         "0",
-        "The longest body of a request, beyond it 413; 0: any.",
+        "The longest body of a request, beyond it 413; of a gRPC call all its messages together, beyond them RESOURCE_EXHAUSTED; 0: any.",
         parse::number(0_u64..=u64::MAX),
     ))
     .filter(|&limit| limit > 0)
@@ -144,6 +147,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
         "Like 1.25: a replica that holds that many times its share of all requests under way is passed over for the next in the key's order; 0: it is not.",
         parse::bounded_load,
     );
+    let upstream = upstream::read(r);
     let longest: Duration = longest;
     if longest < time {
         r.mistake(
@@ -166,5 +170,6 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
         retry_budget,
         ejection,
         bounded_load,
+        upstream,
     }
 }

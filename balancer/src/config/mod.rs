@@ -20,6 +20,7 @@ mod reader;
 mod report;
 mod ring;
 mod runtime;
+mod upstream;
 
 pub use calm::CalmConfig;
 pub use difference::{Difference, NeedsRestart, PoolChanges};
@@ -32,12 +33,14 @@ pub use proxy::ProxyConfig;
 pub use reader::{Origin, Sources};
 pub use report::{ConfigError, Mistake};
 pub use runtime::{DockerConfig, ProcessConfig};
+pub use upstream::{UpstreamConfig, UpstreamSecurity};
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::proxy::tls::TlsFiles;
+use crate::chain;
+use crate::proxy::tls::{Tls, TlsFiles};
 use keys::Effect::{AtReload, AtRestart};
 use keys::Keys;
 use reader::Reader;
@@ -78,6 +81,8 @@ pub struct AdminConfig {
     pub trust_gateway: bool,
     /// Connections to the admin-only port at a time.
     pub max_connections: usize,
+    /// With which certificate it speaks TLS, and to whom; `None`: it speaks in the clear.
+    pub tls: Option<TlsFiles>,
 }
 
 /// A text that must not be printed.
@@ -204,7 +209,9 @@ impl Config {
         match (listen, certificate, key) {
             (None, None, None) => None,
             (Some(listen), Some(certificate), Some(key)) => {
-                Some((listen, TlsFiles { certificate, key, client_ca: None }))
+                let files = TlsFiles { certificate, key, client_ca: None };
+                look_into(r, &files, &["tls.certificate", "tls.key"]);
+                Some((listen, files))
             }
             _ => {
                 r.mistake(
@@ -238,10 +245,53 @@ impl Config {
             max_connections: r.key(
                 "admin.max_connections", AtReload,
                 "256",
-                "Connections to the admin-only port at a time; more wait in the kernel's queue.",
+                "Connections to the admin-only port at a time; more wait in the kernel's queue. One caller (an address) may have half of them, but always 8; beyond those it is turned away.",
                 parse::number(1_usize..=100_000),
             ),
+            tls: Self::read_admin_tls(r),
         }
+    }
+
+    fn read_admin_tls(r: &mut Reader<'_>) -> Option<TlsFiles> {
+        let certificate = r.key(
+            "admin.tls_certificate",
+            AtRestart,
+            "",
+            "The chain as PEM, with which the admin-only port speaks TLS and nothing else; taken anew when the file changes. \"\": no TLS.",
+            parse::optional_path,
+        );
+        let key = r.key("admin.tls_key", AtRestart, "", "Its key as PEM.", parse::optional_path);
+        let client_ca = r.key(
+            "admin.client_ca",
+            AtRestart,
+            "",
+            "Authorities as PEM, taken anew when the file changes: only who has a certificate of theirs is let in, from wherever; with admin.token, who has both. \"\": no certificate is asked for.",
+            parse::optional_path,
+        );
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                let files = TlsFiles { certificate, key, client_ca };
+                look_into(r, &files, &["admin.tls_certificate", "admin.tls_key", "admin.client_ca"]);
+                Some(files)
+            }
+            (None, None) if client_ca.is_none() => None,
+            _ => {
+                r.mistake(
+                    &["admin.tls_certificate", "admin.tls_key", "admin.client_ca"],
+                    "admin.tls_certificate with admin.tls_key, which admin.client_ca needs, too",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// What the files hold is a mistake like any other, told beside the others. Who serves reads them again.
+fn look_into(r: &mut Reader<'_>, files: &TlsFiles, keys: &[&str]) {
+    if r.looks_into_files()
+        && let Err(error) = Tls::load(files.clone(), &[])
+    {
+        r.mistake(keys, &format!("PEM files that can be read and go together: {}", chain::words(&error)));
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 use slipring_hashing::bounded::BoundedLoads;
 use slipring_hashing::{HashPair, Probing, Weight};
 
 use super::reader::Written;
-use super::{Listed, RespawnName, RuntimeChoice};
+use super::{Listed, RespawnName, RuntimeChoice, UpstreamSecurity};
 use crate::proxy::key::KeySource;
 use crate::proxy::route::Pattern;
 
@@ -99,6 +100,21 @@ pub(super) fn runtime(written: &Written) -> Parsed<RuntimeChoice> {
 
 pub(super) fn respawn_name(written: &Written) -> Parsed<RespawnName> {
     named(&[("same", RespawnName::Same), ("new", RespawnName::New)], written)
+}
+
+pub(super) fn security(written: &Written) -> Parsed<UpstreamSecurity> {
+    use UpstreamSecurity::{Insecure, Off, On};
+    named(&[("off", Off), ("on", On), ("insecure", Insecure)], written)
+}
+
+/// A host name or an address; empty is none.
+pub(super) fn optional_server_name(written: &Written) -> Parsed<Option<ServerName<'static>>> {
+    let text = written.text()?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let expected = |_| "a host name without a port, like api.example.com, or an address".to_owned();
+    ServerName::try_from(text.to_owned()).map(Some).map_err(expected)
 }
 
 pub(super) fn probing(written: &Written) -> Parsed<Probing> {
@@ -211,6 +227,21 @@ fn listed(text: &str) -> Option<Listed> {
 
 pub(super) fn routes(written: &Written) -> Parsed<Vec<Pattern>> {
     written.list().iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>().map_err(str::to_owned)
+}
+
+/// In the clear: a collector beside the balancer carries spans over the world.
+pub(super) fn collector(written: &Written) -> Parsed<Option<http::Uri>> {
+    let text = written.text()?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let fits = |uri: &http::Uri| {
+        let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        uri.scheme_str() == Some("http") && host
+    };
+    let uri = text.parse().ok().filter(fits);
+    uri.map(Some)
+        .ok_or_else(|| "the address of a collector, like http://127.0.0.1:4318, or \"\" for none".into())
 }
 
 pub(super) fn networks(written: &Written) -> Parsed<Vec<IpNet>> {

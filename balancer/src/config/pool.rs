@@ -100,6 +100,7 @@ impl PoolConfig {
         let state =
             state.as_deref().map(|path| if is_default { path.to_owned() } else { beside(path, name) });
         let forward = forward::read(r);
+        forward.upstream.check(r, &fleet, &process, &docker);
         let (name, routes) = (name.into(), Vec::new());
         Self { name, routes, state, fleet, process, docker, fallback_label, placement, forward }
     }
@@ -144,14 +145,14 @@ impl PoolConfig {
         if routes.is_empty() && r.mistakes() == before {
             r.mistake(&["routes"], "at least one route, like \"api.example.com/*\" or \"/api/*\"");
         }
-        for route in &routes {
+        for (index, route) in routes.iter().enumerate() {
             if let Some(other) = taken.insert(route.to_string(), name.to_owned()) {
                 let expected = format!("each route once: pool {other} has `{route}` already");
-                r.mistake(&["routes"], &expected);
+                r.wrong_item("routes", index, &expected);
             }
             if route.exact_path().is_some_and(is_administrative) && !route.names_a_host() {
                 let expected = format!("a host before `{route}`: without one it is the balancer's own");
-                r.mistake(&["routes"], &expected);
+                r.wrong_item("routes", index, &expected);
             }
         }
         let mut pool = Self::read(r, name, balancer);

@@ -18,8 +18,12 @@ pub struct Sources {
     pub file: Option<(String, String)>,
     /// The whole environment.
     pub environment: BTreeMap<String, String>,
+    /// Names of variables that are not UTF-8, they or their values.
+    pub unreadable: Vec<String>,
     /// Settings of the command line: key, value.
     pub flags: BTreeMap<String, String>,
+    /// Whether what certificate files hold is looked at, too.
+    pub files: bool,
 }
 
 /// Where a setting was written.
@@ -93,9 +97,30 @@ impl Written {
     }
 }
 
+#[derive(Clone)]
 struct Setting {
     origin: Origin,
     written: Written,
+    /// Where the items of a list are, if it is in the file.
+    items: Vec<Range<usize>>,
+}
+
+impl Setting {
+    fn new(origin: Origin, written: Written) -> Self {
+        Self { origin, written, items: Vec::new() }
+    }
+
+    /// Where item `index` of a list was written, as precisely as that is known.
+    fn origin_of(&self, index: usize) -> Origin {
+        self.items.get(index).map_or_else(|| self.origin.clone(), |span| Origin::File(span.clone()))
+    }
+
+    /// What is to blame for a refusal: the first item of a list that is refused also by itself, or all of it.
+    fn culprit(&self, is_refused: impl Fn(&Written) -> bool) -> Origin {
+        let Written::Many(items) = &self.written else { return self.origin.clone() };
+        let alone = |item: &String| is_refused(&Written::Many(vec![item.clone()]));
+        items.iter().position(alone).map_or_else(|| self.origin.clone(), |index| self.origin_of(index))
+    }
 }
 
 struct Documented {
@@ -184,9 +209,13 @@ impl<'a> Reader<'a> {
                 }
                 other => {
                     let origin = Origin::File(name.span().start..value.span().end);
+                    let items = match other {
+                        DeValue::Array(items) => items.iter().map(toml::Spanned::span).collect(),
+                        _ => Vec::new(),
+                    };
                     match Written::from_toml(other) {
                         Some(written) => {
-                            self.in_file.insert(key, Setting { origin, written });
+                            self.in_file.insert(key, Setting { origin, written, items });
                         }
                         None => self.mistakes.push(Mistake::value(
                             &key,
@@ -268,10 +297,13 @@ impl<'a> Reader<'a> {
             self.documented.push(declared);
         }
         let mut valid = None;
-        if let Some(Setting { written, origin }) = self.find(&full) {
-            match parse(&written) {
-                Ok(value) => valid = Some((value, written, false)),
-                Err(expected) => self.mistakes.push(Mistake::value(&full, origin, &expected)),
+        if let Some(setting) = self.find(&full) {
+            match parse(&setting.written) {
+                Ok(value) => valid = Some((value, setting.written, false)),
+                Err(expected) => {
+                    let origin = setting.culprit(|item| parse(item).is_err());
+                    self.mistakes.push(Mistake::value(&full, origin, &expected));
+                }
             }
         }
         // What is wrong with an inherited value was told when the balancer's own keys were read.
@@ -315,17 +347,14 @@ impl<'a> Reader<'a> {
 
     fn find(&self, key: &str) -> Option<Setting> {
         if let Some(text) = self.sources.flags.get(key) {
-            return Some(Setting { origin: Origin::Flag, written: Written::One(text.clone()) });
+            return Some(Setting::new(Origin::Flag, Written::One(text.clone())));
         }
         for variable in variables(key) {
             if let Some(text) = self.sources.environment.get(&variable) {
-                return Some(Setting {
-                    origin: Origin::Environment(variable),
-                    written: Written::One(text.clone()),
-                });
+                return Some(Setting::new(Origin::Environment(variable), Written::One(text.clone())));
             }
         }
-        self.in_file.get(key).map(|s| Setting { origin: s.origin.clone(), written: s.written.clone() })
+        self.in_file.get(key).cloned()
     }
 
     /// Whether the keys of a pool with a name are being read.
@@ -336,6 +365,21 @@ impl<'a> Reader<'a> {
     /// Whether it is set where the reader is; what a pool inherits is not.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.find(&self.full(key)).is_some()
+    }
+
+    /// Whether it is set where the reader is, or inherited.
+    pub(super) fn is_set_anywhere(&self, key: &str) -> bool {
+        self.is_set(key) || self.find(key).is_some()
+    }
+
+    /// Whether what files hold is to be looked at.
+    pub(super) fn looks_into_files(&self) -> bool {
+        self.sources.files
+    }
+
+    /// A variable that is not one of our own.
+    pub(super) fn variable(&self, name: &str) -> Option<&'a str> {
+        self.sources.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// How near to the user a key was set: 0 on the command line, 1 in the environment, 2 in the file, 3 nowhere; for
@@ -368,6 +412,13 @@ impl<'a> Reader<'a> {
             (None, Some(scope)) => (self.full(keys[0]), scope.origin.clone()),
         };
         self.mistakes.push(Mistake::value(&key, origin, expected));
+    }
+
+    /// Something is wrong with item `index` of the list `key`, which somebody set.
+    pub(super) fn wrong_item(&mut self, key: &str, index: usize, expected: &str) {
+        let full = self.full(key);
+        let origin = self.find(&full).map_or(Origin::Default, |setting| setting.origin_of(index));
+        self.mistakes.push(Mistake::value(&full, origin, expected));
     }
 
     /// How many mistakes were found up to now.
@@ -409,6 +460,11 @@ impl<'a> Reader<'a> {
         for (key, origin) in unknown {
             self.mistakes.push(Mistake::unknown(&key, origin, &names.advice(&key)));
         }
+        let ours = |name: &&String| {
+            let is_setting = name.starts_with("SLIPRING_") || known_variables.contains(*name);
+            is_setting && *name != MAY_BE_ANY_PATH
+        };
+        self.mistakes.extend(self.sources.unreadable.iter().filter(ours).map(|name| Mistake::not_text(name)));
         if self.mistakes.is_empty() {
             return Ok(self.values);
         }
@@ -447,8 +503,19 @@ impl<'a> Reader<'a> {
 }
 
 /// Variables that other parts of the program read.
-const NOT_SETTINGS: [&str; 5] =
-    ["SLIPRING_REQUIRE", "SLIPRING_CONFIG", "SLIPRING_URL", "SLIPRING_ADMIN_URL", "SLIPRING_LOG"];
+const NOT_SETTINGS: [&str; 8] = [
+    "SLIPRING_REQUIRE",
+    MAY_BE_ANY_PATH,
+    "SLIPRING_URL",
+    "SLIPRING_ADMIN_URL",
+    "SLIPRING_CA",
+    "SLIPRING_CERT",
+    "SLIPRING_KEY",
+    "SLIPRING_LOG",
+];
+
+/// It names a file, whose name need not be text.
+const MAY_BE_ANY_PATH: &str = "SLIPRING_CONFIG";
 
 /// The environment variables that set a key.
 fn variables(key: &str) -> Vec<String> {

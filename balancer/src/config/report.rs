@@ -30,6 +30,14 @@ impl Mistake {
         }
     }
 
+    pub(super) fn not_text(variable: &str) -> Self {
+        Self {
+            origin: Origin::Environment(variable.to_owned()),
+            title: format!("the environment variable `{variable}` is no text"),
+            expected: "expected a name and a value in UTF-8".to_owned(),
+        }
+    }
+
     pub(super) fn unknown(key: &str, origin: Origin, advice: &str) -> Self {
         Self { origin, title: format!("there is no key `{key}`"), expected: advice.to_owned() }
     }

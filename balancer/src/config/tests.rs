@@ -4,6 +4,7 @@ use super::*;
 
 mod pools;
 mod reload;
+mod upstream;
 
 fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
     let owned =
@@ -11,7 +12,9 @@ fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> 
     Sources {
         file: Some(("slipring.toml".to_owned(), file.to_owned())),
         environment: owned(environment),
+        unreadable: Vec::new(),
         flags: owned(flags),
+        files: false,
     }
 }
 
@@ -123,6 +126,49 @@ fn a_token_is_not_printed_whatever_is_wrong_with_it() {
         let report = load(&format!("[admin]\n{line}\n"), &[], &[]).unwrap_err().to_string();
         assert!(!report.contains("hunter2") && report.contains("slipring.toml:2"), "{line}:\n{report}");
     }
+}
+
+#[test]
+fn tls_on_the_admin_port_takes_a_certificate_and_its_key() {
+    let pair = "[admin]\ntls_certificate = \"c\"\ntls_key = \"k\"\n";
+    let client_ca =
+        |file: &str| load(file, &[], &[]).unwrap().admin.tls.map(|files| files.client_ca.is_some());
+    assert_eq!(client_ca(""), None);
+    assert_eq!(client_ca(pair), Some(false));
+    assert_eq!(client_ca(&format!("{pair}client_ca = \"a\"")), Some(true));
+    for (half, line) in [
+        ("tls_certificate = \"c\"", 2),
+        ("tls_key = \"k\"", 2),
+        ("client_ca = \"a\"", 2),
+        ("client_ca = \"a\"\ntls_key = \"k\"", 3),
+    ] {
+        let report = load(&format!("[admin]\n{half}"), &[], &[]).unwrap_err().to_string();
+        let place = format!("slipring.toml:{line}:1");
+        assert!(report.contains(&place) && report.contains("with admin.tls_key"), "{half}:\n{report}");
+    }
+}
+
+#[test]
+fn traces_need_the_feature_and_say_so() {
+    let told =
+        load("[otel]\nendpoint = \"http://127.0.0.1:4318\"", &[], &[]).map_err(|error| error.to_string());
+    match crate::proxy::trace::IS_BUILT {
+        true => assert!(told.is_ok(), "{told:?}"),
+        false => {
+            let told = told.unwrap_err();
+            assert!(
+                told.contains("slipring.toml:2:1") && told.contains("built without the feature otel"),
+                "{told}"
+            );
+        }
+    }
+    for wrong in
+        ["https://127.0.0.1:4318", "127.0.0.1:4318", "http://", "http://user@host:4318", "http:///v1"]
+    {
+        let told = load(&format!("[otel]\nendpoint = \"{wrong}\""), &[], &[]).unwrap_err().to_string();
+        assert!(told.contains("the address of a collector"), "{wrong}:\n{told}");
+    }
+    assert!(load("[otel]\nendpoint = \"\"\nsample = 0.1", &[], &[]).is_ok(), "what nothing is done with");
 }
 
 #[test]

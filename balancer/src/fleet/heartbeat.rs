@@ -1,8 +1,7 @@
-//! One heartbeat: a fresh connection, one GET, any 2xx in time; or the connection alone.
+//! One heartbeat: a fresh connection, one GET, any 2xx in time; or the connection alone, over TLS with its handshake.
 //!
 //! A fresh connection each time, because it is the replica's accepting of connections that clients depend on.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,32 +12,57 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
 use super::core::Beat;
+use crate::chain;
+use crate::proxy::connection::{ConnectError, bytes_to};
+use crate::proxy::stream::Stream;
+use crate::proxy::transport::Transport;
+use crate::proxy::upstream_tls::Protocol;
 
 /// A heartbeat's body is of no interest, and this long at the most.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// Asks `path` at `address`, or only for a connection; all of it may take `within`.
-pub async fn probe(address: SocketAddr, path: Option<&PathAndQuery>, within: Duration) -> Beat {
-    match tokio::time::timeout(within, ask(address, path)).await {
+/// Asks `path` at `address` by `transport`, or only for a connection, over TLS for a handshake; all of it may take
+/// `within`. The PROXY protocol says that it is the balancer's own.
+pub async fn probe(
+    address: SocketAddr,
+    transport: &Transport,
+    path: Option<&PathAndQuery>,
+    within: Duration,
+) -> Beat {
+    match tokio::time::timeout(within, ask(address, transport, path, within)).await {
         Ok(beat) => beat,
         Err(_) => Beat::Missed(format!("no answer within {within:?}")),
     }
 }
 
-async fn ask(address: SocketAddr, path: Option<&PathAndQuery>) -> Beat {
-    let stream = match TcpStream::connect(address).await {
+async fn ask(
+    address: SocketAddr,
+    transport: &Transport,
+    path: Option<&PathAndQuery>,
+    within: Duration,
+) -> Beat {
+    // Without a path nothing is said: a replica for gRPC alone need not speak HTTP/1.
+    let protocol = if path.is_some() { Protocol::Http1 } else { Protocol::Either };
+    let mut stream = match bytes_to(address, transport, None, protocol, within).await {
         Ok(stream) => stream,
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Beat::Refused,
-        Err(error) => return Beat::Missed(format!("no connection: {error}")),
+        Err(ConnectError::Refused) => return Beat::Refused,
+        Err(error) => return Beat::Missed(error.words()),
     };
-    let Some(path) = path else { return Beat::Good };
+    let Some(path) = path else {
+        if transport.tls().is_some()
+            && let Err(error) = stream.shutdown().await
+        {
+            tracing::debug!(%error, %address, "a replica was gone before the end of its heartbeat");
+        }
+        return Beat::Good;
+    };
     match converse(stream, address, path).await {
         Ok(status) if status.is_success() => Beat::Good,
         Ok(status) => Beat::Missed(format!("it answered {status}")),
-        Err(error) => Beat::Missed(format!("no answer: {error}")),
+        Err(error) => Beat::Missed(format!("no answer: {}", chain::words(&error))),
     }
 }
 
@@ -48,7 +72,7 @@ fn request(address: SocketAddr, path: &PathAndQuery) -> Request<Empty<Bytes>> {
 }
 
 async fn converse(
-    stream: TcpStream,
+    stream: Stream,
     address: SocketAddr,
     path: &PathAndQuery,
 ) -> Result<http::StatusCode, hyper::Error> {

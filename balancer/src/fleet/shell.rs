@@ -288,8 +288,9 @@ impl<R: Runtime> Owner<R> {
                 Command::Probe { instance, running } => {
                     let (path, within) =
                         (self.config.fleet.heartbeat_path.clone(), self.config.fleet.heartbeat_timeout);
+                    let transport = self.config.forward.upstream.transport.clone();
                     self.later(async move {
-                        let beat = probe(running.address, path.as_ref(), within).await;
+                        let beat = probe(running.address, &transport, path.as_ref(), within).await;
                         Message::Event(Event::Beat { instance, beat })
                     });
                 }

@@ -18,6 +18,8 @@ use http::HeaderValue;
 use prometheus::IntCounter;
 use serde_json::json;
 
+use super::trace::Span;
+
 /// Lines that wait to be written.
 const QUEUE: usize = 16 * 1024;
 /// Bytes that are written at once.
@@ -58,13 +60,25 @@ pub struct Tally {
     pub bytes: Cell<u64>,
     /// The last one that was asked; noted only if somebody wants to know.
     pub replica: RefCell<Option<HeaderValue>>,
+    /// What a call of gRPC ended with.
+    pub grpc_status: Cell<Option<u32>>,
 }
 
-/// A request that is going to have a line.
+/// A request that is going to have a line, a span or both.
 #[derive(Clone, Debug)]
 pub struct Noted {
     at: SystemTime,
     began: Instant,
+    /// Whether it is to have a line.
+    pub logged: bool,
+    /// Its span, perhaps.
+    pub span: Span,
+    /// Whose request it is; `None`: no pool's.
+    pub pool: Option<Arc<str>>,
+    /// Whether it came over TLS. This and the next are known for a span only.
+    pub secure: bool,
+    /// Which host it asks for.
+    pub host: Vec<u8>,
     /// What it asks for, as it was written.
     pub method: String,
     /// Where.
@@ -81,10 +95,15 @@ pub struct Noted {
 
 impl Noted {
     /// A request of which nothing is known but that it came.
-    pub fn new(protocol: &'static str) -> Self {
+    pub fn new(protocol: &'static str, logged: bool, span: Span) -> Self {
         Self {
             at: SystemTime::now(),
             began: Instant::now(),
+            logged,
+            span,
+            pool: None,
+            secure: false,
+            host: Vec::new(),
             method: "-".to_owned(),
             target: "-".to_owned(),
             protocol,
@@ -92,6 +111,16 @@ impl Noted {
             referer: Vec::new(),
             agent: Vec::new(),
         }
+    }
+
+    /// When it came.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// How long it has taken up to now.
+    pub fn took(&self) -> Duration {
+        self.began.elapsed()
     }
 }
 
@@ -154,7 +183,7 @@ impl AccessLog {
 
     /// Leaves the line of a request.
     pub fn write(&self, noted: &Noted, client: IpAddr, tally: &Tally) {
-        let line = line(self.format, noted, client, tally, noted.began.elapsed());
+        let line = line(self.format, noted, client, tally, noted.took());
         match self.lines.try_send(Message::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.inc(),
@@ -245,7 +274,7 @@ fn line(format: Format, noted: &Noted, client: IpAddr, tally: &Tally, took: Dura
     let replica = tally.replica.borrow();
     let replica = replica.as_ref().map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
     if format == Format::Json {
-        let object = json!({
+        let mut object = json!({
             "time": humantime::format_rfc3339_millis(noted.at).to_string(),
             "client": client.to_string(),
             "method": noted.method,
@@ -254,10 +283,14 @@ fn line(format: Format, noted: &Noted, client: IpAddr, tally: &Tally, took: Dura
             "status": status,
             "bytes": bytes,
             "duration_ms": took.as_secs_f64() * 1000.0,
+            "pool": noted.pool.as_deref(),
             "replica": replica,
             "attempts": tally.attempts.get(),
             "request_id": String::from_utf8_lossy(&noted.request_id),
         });
+        if let Some(code) = tally.grpc_status.get() {
+            object["grpc_status"] = code.into();
+        }
         return format!("{object}\n").into_bytes();
     }
     let mut out = format!("{client} - - [{}] \"", date(noted.at)).into_bytes();
@@ -315,7 +348,7 @@ mod tests {
             method: "GET".into(),
             target: target.into(),
             agent: agent.into(),
-            ..Noted::new("HTTP/1.1")
+            ..Noted::new("HTTP/1.1", true, Span::default())
         }
     }
 
@@ -341,6 +374,16 @@ mod tests {
         assert_eq!(day(0), "01/Jan/1970:00:00:00 +0000");
         assert_eq!(day(951_782_400), "29/Feb/2000:00:00:00 +0000");
         assert_eq!(day(4_107_542_399), "28/Feb/2100:23:59:59 +0000");
+    }
+
+    #[test]
+    fn whose_a_request_is() {
+        for (pool, told) in [(Some("api"), "\"pool\":\"api\""), (None, "\"pool\":null")] {
+            let noted = Noted { pool: pool.map(Arc::from), ..noted("/a", b"") };
+            let line = line(Format::Json, &noted, [10, 0, 0, 1].into(), &Tally::default(), Duration::ZERO);
+            let line = String::from_utf8(line).unwrap();
+            assert!(line.contains(told), "{line}");
+        }
     }
 
     proptest::proptest! {

@@ -37,6 +37,13 @@ pub struct Clients {
 #[derive(Debug)]
 pub struct Guest(Option<Box<(Arc<Clients>, IpAddr)>>);
 
+impl Guest {
+    /// One that counts for nobody.
+    pub fn uncounted() -> Self {
+        Self(None)
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         if let Some((clients, client)) = self.0.as_deref() {
@@ -65,9 +72,14 @@ impl Clients {
         if self.limits.connections == 0 {
             return Some(Guest(None));
         }
+        self.enter_within(client, self.limits.connections)
+    }
+
+    /// The same where it may have `most`, whatever the limits are.
+    pub fn enter_within(self: &Arc<Self>, client: IpAddr, most: usize) -> Option<Guest> {
         let client = subscriber(client);
         let mut count = self.present.entry(client).or_insert(0);
-        if *count >= self.limits.connections {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -90,6 +102,8 @@ impl Clients {
             return Ok(());
         }
         let mut full_at = self.full_at.entry(client).or_insert(now);
+        // Under earlier limits it may have been a longer way: nobody owes more than a whole bucket of today's.
+        *full_at = (*full_at).min(now + size(self.limits));
         *full_at = take(*full_at, now, self.limits)?;
         Ok(())
     }
@@ -109,13 +123,21 @@ impl Clients {
 /// Takes one token from the bucket that will be full at `full_at`: when it will be then, or how long until there
 /// is one.
 fn take(full_at: Duration, now: Duration, limits: ClientLimits) -> Result<Duration, Duration> {
-    let token = Duration::from_secs(1) / limits.rate.max(1);
-    let size = token * if limits.burst == 0 { limits.rate } else { limits.burst };
-    let next = full_at.max(now) + token;
-    match next.checked_sub(now + size) {
+    let next = full_at.max(now) + token(limits);
+    match next.checked_sub(now + size(limits)) {
         None | Some(Duration::ZERO) => Ok(next),
         Some(missing) => Err(missing),
     }
+}
+
+/// How long it takes until there is one more token.
+fn token(limits: ClientLimits) -> Duration {
+    Duration::from_secs(1) / limits.rate.max(1)
+}
+
+/// How long it takes to fill an empty bucket.
+fn size(limits: ClientLimits) -> Duration {
+    token(limits) * if limits.burst == 0 { limits.rate } else { limits.burst }
 }
 
 fn subscriber(client: IpAddr) -> IpAddr {
@@ -173,6 +195,17 @@ mod tests {
         assert_eq!(stricter.request_at([10, 0, 0, 1].into(), at(0)), Err(at(100)));
         drop(guest);
         assert!(stricter.enter([10, 0, 0, 1].into()).is_some());
+    }
+
+    #[test]
+    fn who_waits_under_strict_limits_does_not_under_generous_ones() {
+        let clients = limited(1, 60);
+        let from = [10, 0, 0, 1].into();
+        assert!((0..60).all(|_| clients.request_at(from, at(0)).is_ok()));
+        let generous = clients.under(ClientLimits { connections: 2, rate: 100, burst: 10 });
+        assert_eq!(generous.request_at(from, at(0)), Err(at(10)), "an empty bucket, and no debt of a minute");
+        assert_eq!(generous.request_at(from, at(10)), Ok(()));
+        assert_eq!(generous.request_at(from, at(110)), Ok(()));
     }
 
     #[test]

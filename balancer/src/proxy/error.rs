@@ -11,6 +11,7 @@ use httpdate::HttpDate;
 
 use super::connection::ConnectError;
 use super::wire::request::RequestError;
+use crate::limit::Limit;
 
 /// Which replica answered.
 pub const REPLICA: HeaderName = HeaderName::from_static("x-slipring-replica");
@@ -32,6 +33,18 @@ pub enum ProxyError {
     /// The last one that was tried took no connection.
     #[error("no replica could be reached")]
     Unreachable(#[source] ConnectError),
+    /// The replica has as many requests as it may, and none of them ended in time. That is nobody's fault in particular,
+    /// and not the replica's.
+    #[error(
+        "no place at the replica came free within {0:?}: it has as many requests under way as proxy.max_connections_per_replica allows"
+    )]
+    NoPlace(Duration),
+    /// As many requests wait for a place at the replica as may.
+    #[error("as many requests wait for the replica as proxy.max_waiting_per_replica allows")]
+    QueueFull,
+    /// There is no place for one more client, and there will be none: the balancer is about to end.
+    #[error("there are as many clients as proxy.max_connections allows")]
+    NoRoom,
     /// The connection broke after the request was sent, and repeating it may not be safe.
     #[error("the replica ended the connection before its answer")]
     Lost(#[source] Option<io::Error>),
@@ -80,6 +93,9 @@ pub enum ProxyError {
     /// The client takes the answer too slowly.
     #[error("the client took less than {0} bytes a second of the answer")]
     SlowReader(u64),
+    /// The client takes nothing more of the answer.
+    #[error("the client took nothing more of the answer for {0:?}")]
+    Unheard(Duration),
     /// The client asks too often.
     #[error("too many requests from this client: the next may come in {0:?}")]
     TooOften(Duration),
@@ -95,13 +111,15 @@ impl ProxyError {
     /// The status for the client.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NoReplica | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoReplica | Self::Unreachable(_) | Self::NoPlace(_) | Self::QueueFull | Self::NoRoom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Lost(_) | Self::Died | Self::Garbled => StatusCode::BAD_GATEWAY,
             Self::Timeout(_) | Self::Unread(_) | Self::Stalled(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientStalled(_) | Self::SlowHead(_) | Self::SlowCall(_) | Self::SlowBody(_) => {
                 StatusCode::REQUEST_TIMEOUT
             }
-            Self::SlowReader(_) => StatusCode::GATEWAY_TIMEOUT, // nobody is told any more
+            Self::SlowReader(_) | Self::Unheard(_) => StatusCode::GATEWAY_TIMEOUT, // nobody is told any more
             Self::TooOften(_) | Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
             Self::LargeHead(_) | Self::BadRequest(RequestError::Fields) => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -117,18 +135,21 @@ impl ProxyError {
     }
 
     /// The limit that the client ran into, as the metrics name it.
-    pub fn limit(&self) -> Option<&'static str> {
+    pub fn limit(&self) -> Option<Limit> {
         Some(match self {
-            Self::TooOften(_) => "requests_per_second_per_client",
-            Self::TooManyConnections => "connections_per_client",
-            Self::SlowBody(_) => "body_rate",
-            Self::SlowReader(_) => "read_rate",
-            Self::ClientStalled(_) => "body_time",
-            Self::SlowHead(_) => "header_time",
-            Self::LargeHead(_) => "header_bytes",
-            Self::BadRequest(RequestError::Fields) => "header_fields",
-            Self::TooLarge => "body_bytes",
-            Self::Unreachable(ConnectError::Full) => "waiting_per_replica",
+            Self::TooOften(_) => Limit::RequestsPerSecondPerClient,
+            Self::TooManyConnections => Limit::ConnectionsPerClient,
+            Self::SlowBody(_) => Limit::BodyRate,
+            Self::SlowReader(_) => Limit::ReadRate,
+            Self::ClientStalled(_) => Limit::BodyTime,
+            Self::Unheard(_) => Limit::ReadTime,
+            Self::SlowHead(_) => Limit::HeaderTime,
+            Self::LargeHead(_) => Limit::HeaderBytes,
+            Self::BadRequest(RequestError::Fields) => Limit::HeaderFields,
+            Self::TooLarge => Limit::BodyBytes,
+            Self::NoPlace(_) => Limit::ConnectionsPerReplica,
+            Self::QueueFull => Limit::WaitingPerReplica,
+            Self::NoRoom => Limit::Connections,
             _ => return None,
         })
     }

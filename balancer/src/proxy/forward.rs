@@ -5,8 +5,9 @@
 //! no body; else the client learns that nobody knows what became of it. Before each offer the fleet is looked at
 //! anew: a request that waited for a dying replica must not trust what it knew when it came.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slipring_hashing::Key;
 use slipring_hashing::bounded::BoundedLoads;
@@ -19,7 +20,11 @@ use super::ejection::Ejector;
 use super::error::{ProxyError, Refusal};
 use super::exchange::{Client, ClientFailure, Exchange, Failure, Outcome, Patience, Terms};
 use super::key::Found;
+use super::proxy_protocol::Ends;
+use super::stream::Stream;
+use super::transport::Transport;
 use super::upstream::{Flight, Upstream};
+use super::upstream_tls::refuses_us;
 use super::wire::Framing;
 use crate::config::{PoolConfig, ProxyConfig};
 use crate::fleet::handle::Fleet;
@@ -27,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 
 /// Replicas that one request is offered to at the very most, those that took no connection included.
-const MOST_OFFERS: usize = 32;
+pub(super) const MOST_OFFERS: usize = 32;
 
 /// A fleet, and what requests are carried to it with.
 #[derive(Debug)]
@@ -69,6 +74,8 @@ pub struct Asked<'a> {
     pub tally: &'a Tally,
     /// Whether that is going to be written down.
     pub logged: bool,
+    /// Whose connection it came over, if its replica is told so before anything else.
+    pub ends: Option<&'a Ends>,
 }
 
 /// A request that was carried to its end.
@@ -98,6 +105,8 @@ enum Offer {
     Carried(Outcome, Option<Connection>),
     /// Nothing of the request was taken.
     NotBegun(ConnectError),
+    /// All its places were taken for so long.
+    NoPlace(Duration),
     /// It was begun, and no answer will come. `reused`: perhaps only because an old connection had ended.
     Lost {
         reused: bool,
@@ -111,13 +120,15 @@ impl Offer {
     fn is_the_replicas_fault(&self) -> bool {
         match self {
             Self::NotBegun(error) => {
-                matches!(error, ConnectError::Timeout(_) | ConnectError::Io(_) | ConnectError::Ended)
+                use ConnectError::{Ended, Io, Timeout, Tls};
+                matches!(error, Timeout(_) | Io(_) | Tls { .. } | Ended)
             }
             Self::Lost { reused, error: ProxyError::Lost(_) } => !reused,
             Self::Lost { error, .. } => {
                 matches!(error, ProxyError::Garbled | ProxyError::Timeout(_) | ProxyError::Unread(_))
             }
-            Self::Carried(..) | Self::Over(_) => false,
+            // A crowd says nothing of whom it wants.
+            Self::NoPlace(_) | Self::Carried(..) | Self::Over(_) => false,
         }
     }
 }
@@ -145,6 +156,7 @@ fn patience(config: &PoolConfig, proxy: &ProxyConfig) -> Patience {
 impl Pool {
     /// A pool with this fleet, for clients who are treated as `proxy` says.
     pub fn new(config: PoolConfig, proxy: &ProxyConfig, fleet: Fleet, metrics: Arc<Metrics>) -> Self {
+        warn_of(&config);
         let patience = patience(&config, proxy);
         let budget = Budget::new(config.forward.retry_budget, proxy.workers);
         let ejector = Ejector::new(config.forward.ejection, metrics.clone());
@@ -161,6 +173,9 @@ impl Pool {
         if self.config == *config && self.patience == patience {
             return self.clone();
         }
+        if config.forward.upstream.transport != *self.transport() {
+            warn_of(config);
+        }
         Arc::new(Self {
             config: config.clone(),
             patience,
@@ -175,6 +190,16 @@ impl Pool {
     /// Resolves when nobody holds this pool any more, as it is or as it was.
     pub fn unused(&self) -> WaitForCancellationFutureOwned {
         self.use_of.over.clone().cancelled_owned()
+    }
+
+    /// What comes before a request on a connection to one of its replicas.
+    pub fn transport(&self) -> &Transport {
+        &self.config.forward.upstream.transport
+    }
+
+    /// The ends of a client's connection, if replicas are told whose it is.
+    pub fn ends(&self, client: SocketAddr, here: Option<SocketAddr>) -> Option<Ends> {
+        here.filter(|_| self.transport().says_whose()).map(|here| Ends { client, here })
     }
 
     /// A second has passed; one thread says so.
@@ -215,15 +240,10 @@ impl Pool {
             }
             let upstream = flight.upstream.clone();
             if last.is_some() {
-                if let Some(failed) = owed.take()
-                    && !failed.is_gone()
-                    && !self.budget.withdraw()
-                    && !exchange.unless_gone(self.is_dead(&failed, &asked)).await.map_err(gone)?
-                {
-                    self.metrics.retries_denied.inc();
+                let again = self.may_offer_again(owed.take(), (asked.worker, asked.terms.ticket.now_ms()));
+                if !exchange.unless_gone(again).await.map_err(gone)? {
                     break;
                 }
-                self.metrics.retries.inc();
             }
             exchange.in_panic(panic);
             let refusal = |error| Refusal { error, replica: Some(upstream.header.clone()), panic };
@@ -244,11 +264,14 @@ impl Pool {
             match offer {
                 Offer::Carried(outcome, connection) => return Ok(Carried { outcome, flight, connection }),
                 Offer::Over(uncarried) => return Err(uncarried),
+                // Its key stays its key: a crowd at one replica is not sent on to the next.
+                Offer::NoPlace(within) => {
+                    return Err(Uncarried::Refused(refusal(ProxyError::NoPlace(within))));
+                }
+                Offer::NotBegun(ConnectError::Full) => {
+                    return Err(Uncarried::Refused(refusal(ProxyError::QueueFull)));
+                }
                 Offer::NotBegun(error) => {
-                    if matches!(error, ConnectError::Full) {
-                        // Its key stays its key: a crowd at one replica is not sent on to the next.
-                        return Err(Uncarried::Refused(refusal(ProxyError::Unreachable(error))));
-                    }
                     if matches!(error, ConnectError::Refused) {
                         self.fleet.report_refused(&upstream.instance);
                     }
@@ -277,25 +300,6 @@ impl Pool {
             }
         }
         Err(Uncarried::Refused(last.unwrap_or(ProxyError::NoReplica.into())))
-    }
-
-    /// Whether nobody listens there any more. What a dead replica took with it is no load on it: asking another for
-    /// that multiplies nothing, so it is not for the budget to refuse.
-    async fn is_dead(&self, upstream: &Upstream, asked: &Asked<'_>) -> bool {
-        let within = self.config.forward.connect_timeout;
-        match Connection::open(upstream.address, within, asked.terms.patience.idle).await {
-            Ok(connection) => {
-                if !upstream.is_gone() {
-                    upstream.pool(asked.worker).give_back(connection, asked.terms.ticket.now_ms());
-                }
-                false
-            }
-            Err(ConnectError::Refused) => {
-                self.fleet.report_refused(&upstream.instance);
-                true
-            }
-            Err(_) => upstream.is_gone(),
-        }
     }
 
     /// The best replica for `key` at this moment that was not tried yet, entered.
@@ -371,28 +375,34 @@ impl Pool {
             match exchange.unless_gone(placed).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(error))) => return Offer::NotBegun(error),
-                Ok(Err(_)) => {
-                    return Offer::NotBegun(ConnectError::Timeout(asked.terms.patience.first_byte));
-                }
+                Ok(Err(_)) => return Offer::NoPlace(asked.terms.patience.first_byte),
                 Err(_) => return Offer::Over(Uncarried::Gone),
             }
         }
         let upstream = &*flight.upstream;
         let pool = upstream.pool(asked.worker);
         loop {
-            let pooled = if fresh { None } else { pool.take() };
+            let pooled = if fresh { None } else { pool.take(self.transport().mark(), asked.ends) };
             let reused = pooled.is_some();
             let mut connection = match pooled {
                 // What must not be done twice is not given to a connection that may have ended.
-                Some(old) if !asked.idempotent && !old.is_open() => continue,
-                Some(old) => old,
+                Some(mut old) => {
+                    if !asked.idempotent && !old.is_open() {
+                        continue;
+                    }
+                    old
+                }
                 None => {
                     at_once = false;
                     let within = self.config.forward.connect_timeout;
-                    let opening = Connection::open(upstream.address, within, asked.terms.patience.idle);
+                    let way = (self.transport(), asked.ends);
+                    let opening = Connection::open(upstream.address, way, within, asked.terms.patience.idle);
                     match exchange.unless_gone(opening).await {
                         Ok(Ok(new)) => new,
-                        Ok(Err(error)) => return Offer::NotBegun(error),
+                        Ok(Err(error)) => {
+                            upstream.complain(&error);
+                            return Offer::NotBegun(error);
+                        }
                         Err(_) => return Offer::Over(Uncarried::Gone),
                     }
                 }
@@ -423,8 +433,22 @@ impl Pool {
                     }
                     Offer::NotBegun(ConnectError::Ended)
                 }
+                Failure::Before(ProxyError::Lost(Some(error)))
+                    if matches!(connection.stream, Stream::Tls(_)) && refuses_us(&error) =>
+                {
+                    // Some of the body may be gone, but nobody has read it.
+                    let error = ConnectError::tls(error);
+                    upstream.complain(&error);
+                    upstream.health.failed();
+                    let (replica, panic) = (Some(upstream.header.clone()), false);
+                    Offer::Over(Uncarried::Refused(Refusal {
+                        error: ProxyError::Unreachable(error),
+                        replica,
+                        panic,
+                    }))
+                }
                 Failure::Before(error) => Offer::Lost { reused, error },
-                Failure::During(error @ ProxyError::SlowReader(_)) => {
+                Failure::During(error @ (ProxyError::SlowReader(_) | ProxyError::Unheard(_))) => {
                     error.limit().into_iter().for_each(|limit| self.metrics.limit_hit(limit));
                     Offer::Over(Uncarried::Broken)
                 }
@@ -449,5 +473,16 @@ impl Pool {
                 }
             };
         }
+    }
+}
+
+/// What should not be so for long is said whenever it begins.
+fn warn_of(config: &PoolConfig) {
+    if config.forward.upstream.transport.tls().is_some_and(|tls| !tls.verifies()) {
+        let pool = &*config.name;
+        tracing::warn!(
+            pool,
+            "proxy.upstream_tls is \"insecure\": whoever answers in the place of a replica is believed; set proxy.upstream_ca and \"on\""
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! refused.
 
 pub mod access_log;
+mod again;
 pub mod budget;
 pub mod buffer;
 pub mod calm;
@@ -27,8 +28,11 @@ pub mod route;
 pub mod serve;
 pub mod stream;
 pub mod tls;
+pub mod trace;
+pub mod transport;
 pub mod tunnel;
 pub mod upstream;
+pub mod upstream_tls;
 pub mod watch;
 pub mod wire;
 pub mod worker;

@@ -2,14 +2,15 @@
 //!
 //! Last in, first out keeps few connections warm and lets the others grow old and go. A connection that the
 //! replica has ended, or on which it has said something unasked, is noticed before it is used again, without a
-//! system call: the reactor has seen it. The race that is left is mended by the caller.
+//! system call: the reactor has seen it. The race that is left is mended by the caller. Where a header of the PROXY
+//! protocol says whose a connection is, it is kept for that client alone; the oldest make room.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::proxy_protocol::Ends;
 
 /// Idle connections kept to one replica by one thread.
 const MOST_IDLE: usize = 512;
@@ -26,11 +27,18 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that was well when last heard of.
-    pub fn take(&self) -> Option<Connection> {
+    /// A connection that was well when last heard of, opened by the transport with this mark, and for a client with
+    /// these ends if connections are one client's.
+    pub fn take(&self, mark: u64, ends: Option<&Ends>) -> Option<Connection> {
         let mut idle = self.idle();
-        while let Some((mut connection, _)) = idle.pop_back() {
-            if !connection.stream.has_news(&mut Context::from_waker(Waker::noop())) {
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            if idle[at].0.mark() == mark && !idle[at].0.is_for(ends) {
+                continue; // another client's
+            }
+            let (mut connection, _) = idle.remove(at)?;
+            if connection.mark() == mark && connection.is_well() {
                 return Some(connection);
             }
         }
@@ -49,9 +57,8 @@ impl Pool {
     /// Closes those that were idle for longer than `timeout`, or that the replica has ended.
     pub fn prune(&self, now_ms: u64, timeout: Duration) {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let mut cx = Context::from_waker(Waker::noop());
         self.idle().retain_mut(|(connection, since_ms)| {
-            now_ms.saturating_sub(*since_ms) <= timeout && !connection.stream.has_news(&mut cx)
+            now_ms.saturating_sub(*since_ms) <= timeout && connection.is_well()
         });
     }
 

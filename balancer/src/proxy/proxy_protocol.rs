@@ -1,8 +1,9 @@
 //! The PROXY protocol, versions 1 and 2 (haproxy.org/download/2.6/doc/proxy-protocol.txt): whose connection it is
-//! that a proxy before us passes on.
+//! that a proxy before us passes on, and that we pass on to a replica (version 2).
 //!
 //! Who may speak it must speak it: a header that may be missing could as well be the client's own. The parser takes
-//! bytes and needs nothing else; reading takes no byte more than the header, because TLS may begin behind it.
+//! bytes and needs nothing else; reading takes no byte more than the header, because TLS may begin behind it. What
+//! [`header`] writes, [`parse`] reads.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,6 +29,42 @@ pub struct Header {
     pub source: Option<SocketAddr>,
     /// Its bytes.
     pub length: usize,
+}
+
+/// Both ends of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client.
+    pub client: SocketAddr,
+    /// The address that it came to.
+    pub here: SocketAddr,
+}
+
+/// The header of version 2 that says whose connection it is; `None`: our own (LOCAL). An address of IPv4 that is
+/// written as one of IPv6 (a listener for both sees such) is told as what it is; where the ends are of two kinds,
+/// the header is in IPv6.
+pub fn header(ends: Option<&Ends>) -> Vec<u8> {
+    let mut bytes = SIGNATURE.to_vec();
+    let Some(Ends { client, here }) = ends else {
+        bytes.extend([0x20, 0, 0, 0]);
+        return bytes;
+    };
+    let v6 = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    match (client.ip().to_canonical(), here.ip().to_canonical()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            bytes.extend([0x21, 0x11, 0, 12]);
+            bytes.extend([from.octets(), to.octets()].concat());
+        }
+        (from, to) => {
+            bytes.extend([0x21, 0x21, 0, 36]);
+            bytes.extend([v6(from).octets(), v6(to).octets()].concat());
+        }
+    }
+    bytes.extend([client.port().to_be_bytes(), here.port().to_be_bytes()].concat());
+    bytes
 }
 
 /// Parses the header at the beginning of `input`; `None` while it is incomplete.
@@ -174,7 +211,44 @@ mod tests {
         assert_eq!(parse(&v2(1, 0x11, &[0; 5000])), Err(Malformed));
     }
 
+    /// Of IPv4, of IPv6, and of IPv4 in the words of IPv6.
+    fn address() -> impl proptest::strategy::Strategy<Value = SocketAddr> {
+        use proptest::prelude::*;
+        let ip = prop_oneof![
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u8; 16]>().prop_map(IpAddr::from),
+            any::<[u8; 4]>().prop_map(|ip| Ipv4Addr::from(ip).to_ipv6_mapped().into()),
+        ];
+        (ip, any::<u16>()).prop_map(SocketAddr::from)
+    }
+
+    #[test]
+    fn what_is_sent_is_what_the_specification_shows() {
+        let ends =
+            |client: &str, here: &str| Ends { client: client.parse().unwrap(), here: here.parse().unwrap() };
+        let four = v2(1, 0x11, &[10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80]);
+        assert_eq!(header(Some(&ends("10.0.0.1:4660", "10.0.0.2:80"))), four);
+        assert_eq!(header(Some(&ends("[::ffff:10.0.0.1]:4660", "[::ffff:10.0.0.2]:80"))), four);
+        let six = [&[0; 15][..], &[1], &[0; 10], &[0xff, 0xff, 10, 0, 0, 2], &[0, 7, 0, 80]].concat();
+        assert_eq!(header(Some(&ends("[::1]:7", "10.0.0.2:80"))), v2(1, 0x21, &six));
+        assert_eq!(header(None), v2(0, 0, b""));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_is_sent_is_understood(client in address(), here in address(), rest in proptest::collection::vec(0_u8.., 0..20)) {
+            let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+            let sent = header(Some(&Ends { client, here }));
+            let read = parse(&[&sent[..], &rest].concat()).unwrap().unwrap();
+            proptest::prop_assert_eq!((read.source.map(canonical), read.length), (Some(canonical(client)), sent.len()));
+            // The other end, which we do not ask for: its address is behind the first, its port at the end.
+            let turned = header(Some(&Ends { client: here, here: client }));
+            proptest::prop_assert_eq!(parse(&turned).unwrap().unwrap().source.map(canonical), Some(canonical(here)));
+            let width = (sent.len() - 20) / 2;
+            proptest::prop_assert_eq!(&sent[16 + width..16 + 2 * width], &turned[16..16 + width]);
+            proptest::prop_assert_eq!(&sent[sent.len() - 2..], &here.port().to_be_bytes()[..]);
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0_u8.., 0..200), signed in proptest::bool::ANY) {
             let input = if signed { [&SIGNATURE[..], &bytes].concat() } else { [b"PROXY ", &bytes[..]].concat() };

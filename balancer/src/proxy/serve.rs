@@ -21,7 +21,7 @@ use super::http2::{self, PREFACE};
 use super::key::{self, Found};
 use super::pools::{Pools, Way};
 use super::stream::{Rewound, Stream};
-use super::tunnel::{End, tunnel};
+use super::tunnel::{End, Passed, tunnel};
 use super::watch::Ticket;
 use super::wire::body::BodyReader;
 use super::wire::emit::{self, Arrival, ClientName};
@@ -29,6 +29,7 @@ use super::wire::fields::room;
 use super::wire::request::{Request, RequestError, head_end, is_idempotent};
 use super::wire::{Framing, Version};
 use super::worker::{Place, Worker};
+use crate::limit::Limit;
 use administer::as_http;
 pub use idle::Session;
 
@@ -51,6 +52,7 @@ struct Forwarded<'p> {
     to_head: bool,
     idempotent: bool,
     upgrade: bool,
+    expects: bool,
 }
 
 /// A request that was understood.
@@ -155,7 +157,7 @@ impl Talk {
             let most = pools.config.calm.max_requests_per_connection;
             if most > 0 && self.requests >= most {
                 self.client.keep_alive = false;
-                self.worker.front.metrics.limit_hit("requests_per_connection");
+                self.worker.front.metrics.limit_hit(Limit::RequestsPerConnection);
             }
             let goes_on = match planned.plan {
                 Plan::Forward(forwarded) => self.forward(forwarded, planned.framing).await?,
@@ -179,7 +181,7 @@ impl Talk {
 
     /// Carries a request to its end. Whether another may follow; `None`: there is nobody to end anything for.
     async fn forward(&mut self, forwarded: Forwarded<'_>, framing: Framing) -> Option<bool> {
-        let Forwarded { pool, head, key, to_head, idempotent, upgrade } = forwarded;
+        let Forwarded { pool, head, key, to_head, idempotent, upgrade, expects } = forwarded;
         let tally = Tally::default();
         let terms = Terms {
             head: head.data(),
@@ -188,13 +190,23 @@ impl Talk {
             framing,
             to_head,
             may_upgrade: upgrade,
+            expects,
             began: Instant::now(),
             draining: &self.worker.draining,
         };
         let (worker, logged) = (self.worker.index, self.noted.is_some());
-        let asked = Asked { key: &key, idempotent, terms, worker, tally: &tally, logged };
+        let ends = match pool.transport().says_whose() {
+            true => pool.ends(self.peer, self.client.stream.here()),
+            false => None,
+        };
+        let ends = ends.as_ref();
+        let asked = Asked { key: &key, idempotent, terms, worker, tally: &tally, logged, ends };
         let carried = pool.forward(asked, &mut self.client).await;
-        if !matches!(carried, Err(Uncarried::Refused(_))) {
+        let is_told_later = match &carried {
+            Ok(carried) => carried.outcome == Outcome::Upgraded,
+            Err(uncarried) => matches!(uncarried, Uncarried::Refused(_)),
+        };
+        if !is_told_later {
             self.log(&tally);
         }
         match carried {
@@ -202,8 +214,11 @@ impl Talk {
                 let client = End::new(&mut self.client.stream, &mut self.client.input);
                 let replica = End::new(&mut connection.stream, &mut connection.input);
                 let idle = pool.config.forward.tunnel_timeout;
-                tunnel(client, replica, &self.ticket, idle).await;
+                if tunnel(client, replica, &self.ticket, idle, &tally.bytes).await == Passed::Nothing {
+                    self.worker.front.metrics.limit_hit(Limit::TunnelTime);
+                }
                 drop(flight);
+                self.log(&tally);
                 None
             }
             Ok(Carried { outcome: Outcome::Answered { client: true, .. }, .. }) => {
@@ -218,12 +233,10 @@ impl Talk {
         }
     }
 
-    /// Leaves the line of the present request in the access log.
+    /// Leaves the line of the present request in the access log, and ends its span.
     fn log(&mut self, tally: &Tally) {
-        if let Some(noted) = self.noted.take()
-            && let Some(log) = &self.worker.pools().calm.log
-        {
-            log.write(&noted, self.peer.ip(), tally);
+        if let Some(noted) = self.noted.take() {
+            self.worker.pools().calm.tell(&noted, self.peer.ip(), tally);
         }
     }
 
@@ -274,7 +287,9 @@ impl Talk {
                 match client.input.poll_fill(cx, &mut client.stream) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(Heard::End)),
-                    Poll::Pending if client.input.is_empty() && (!hurries || worker.draining.get()) => {
+                    Poll::Pending
+                        if client.input.is_empty() && (!hurries || worker.draining.get().is_some()) =>
+                    {
                         return Poll::Ready(Ok(Heard::Rest));
                     }
                     Poll::Pending if !ticket.has_expired(cx) => return Poll::Pending,
@@ -287,9 +302,12 @@ impl Talk {
     }
 
     async fn become_http2(self) {
+        let since_ms = self.idle_since_ms;
         let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, tls, place: _place, .. } = self;
         drop(ticket);
-        http2::serve(worker, Rewound::new(input.data().to_vec(), stream), peer, tls).await;
+        let here = stream.here();
+        let stream = Rewound::new(input.data().to_vec(), stream);
+        http2::serve(worker, stream, (peer, here), tls, since_ms).await;
     }
 
     async fn upgrade(mut self, upgrade: Upgrade) {
@@ -297,10 +315,12 @@ impl Talk {
         if self.flush().await.is_err() {
             return;
         }
+        let since_ms = self.ticket.now_ms();
         let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, place: _place, .. } = self;
         drop(ticket);
+        let here = stream.here();
         let stream = Upgraded::new(Rewound::new(input.data().to_vec(), stream), upgrade);
-        http2::serve(worker, stream, peer, false).await;
+        http2::serve(worker, stream, (peer, here), false, since_ms).await;
     }
 
     /// Understands the head that has arrived.
@@ -308,14 +328,17 @@ impl Talk {
         let mut storage = room();
         let limits = &pools.config;
         let parsed = Request::parse(&self.client.input.data()[..length], &mut storage);
-        self.noted = pools.calm.note("HTTP/1.1");
+        self.noted = pools.calm.note("HTTP/1.1", || match &parsed {
+            Ok(Some((request, _))) => request.only("traceparent"),
+            _ => None,
+        });
         let (request, _) = match parsed {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Err(ProxyError::BadRequest(super::wire::request::RequestError::Syntax).into()),
             Err(error) => return Err(ProxyError::from(error).into()),
         };
         if let Some(noted) = &mut self.noted {
-            note(noted, &request);
+            note(noted, &request, self.tls);
         }
         if request.fields.len() > limits.calm.max_header_fields {
             return Err(ProxyError::from(RequestError::Fields).into());
@@ -323,6 +346,9 @@ impl Talk {
         let path = request.target.path();
         let way = pools.way(|| request.host(), path);
         let pool = if let Way::To(pool) = way { pool } else { pools.main() };
+        if let (Some(noted), Way::To(pool)) = (&mut self.noted, way) {
+            noted.pool = Some(pool.config.name.clone());
+        }
         let allowance = pool.config.forward.max_body_bytes;
         if let Framing::Length(length) = request.framing
             && length > allowance
@@ -335,12 +361,13 @@ impl Talk {
         let to_head = request.method == "HEAD";
         let mut upgrade = None;
         if request.said.offers_h2c {
-            upgrade = Upgrade::of(&request).filter(|_| !self.tls && !self.worker.draining.get());
+            upgrade = Upgrade::of(&request).filter(|_| !self.tls && self.worker.draining.get().is_none());
         }
-        let plan = if let Err(wait) = pools.calm.clients.request(self.peer.ip()) {
-            Plan::Refuse(ProxyError::TooOften(wait))
-        } else if let Some(upgrade) = upgrade {
+        // One that is upgraded is counted where it is answered, as the first of its connection.
+        let plan = if let Some(upgrade) = upgrade {
             Plan::Upgrade(upgrade)
+        } else if let Err(wait) = pools.calm.clients.request(self.peer.ip()) {
+            Plan::Refuse(ProxyError::TooOften(wait))
         } else if let Way::Administer = way {
             Plan::Administer(as_http(&request)?)
         } else if let Way::Nowhere = way {
@@ -349,17 +376,23 @@ impl Talk {
             let key = key::of(&pool.config.forward.key, &request, &self.name);
             let mut head = Outbox::default();
             let request_id = self.worker.request_id();
-            let arrival =
-                Arrival { client: &self.name, trusted: self.trusted, tls: self.tls, request_id: &request_id };
             if let Some(noted) = &mut self.noted
                 && noted.request_id.is_empty()
             {
                 noted.request_id = request_id.to_vec();
             }
+            let arrival = Arrival {
+                client: &self.name,
+                trusted: self.trusted,
+                tls: self.tls,
+                request_id: &request_id,
+                onward: self.noted.as_ref().map(|noted| noted.span.onward()).unwrap_or_default(),
+            };
             emit::request(head.bytes(), &request, &arrival, request.framing);
             let upgrade = request.said.upgrade.is_some() && request.version == Version::Http11;
             let idempotent = is_idempotent(request.method);
-            Plan::Forward(Forwarded { pool, head, key, to_head, idempotent, upgrade })
+            let expects = request.said.expects_continue && request.version == Version::Http11;
+            Plan::Forward(Forwarded { pool, head, key, to_head, idempotent, upgrade, expects })
         };
         Ok(Planned { plan, framing: request.framing, to_head })
     }
@@ -371,7 +404,7 @@ impl Talk {
 
     async fn tallied_refusal(&mut self, refusal: &Refusal, to_head: bool, tally: &Tally) -> bool {
         self.worker.front.refused(refusal, self.peer.ip());
-        self.client.keep_alive &= !self.worker.draining.get();
+        self.client.keep_alive &= self.worker.draining.get().is_none();
         let length = refusal.write(self.client.out.bytes(), self.client.keep_alive, to_head);
         if self.noted.is_some() {
             tally.status.set(refusal.error.status().as_u16());
@@ -389,7 +422,7 @@ impl Talk {
 
     /// Refuses what was not even understood, and ends the connection.
     async fn turn_away(mut self, error: ProxyError) {
-        self.noted = self.worker.pools().calm.note("HTTP/1.1");
+        self.noted = self.worker.pools().calm.note("HTTP/1.1", || None);
         self.client.keep_alive = false;
         self.refuse(&error.into(), false).await;
         self.linger().await;
@@ -411,8 +444,12 @@ impl Talk {
     }
 }
 
-/// Writes down what the access log wants of a request.
-fn note(noted: &mut Noted, request: &Request<'_>) {
+/// Writes down what the access log and a span want of a request.
+fn note(noted: &mut Noted, request: &Request<'_>, tls: bool) {
+    if noted.span.is_recorded() {
+        noted.secure = tls;
+        request.host().clone_into(&mut noted.host);
+    }
     let field = |name| request.field(name).unwrap_or_default().to_vec();
     request.method.clone_into(&mut noted.method);
     request.target.path_and_query.clone_into(&mut noted.target);

@@ -1,20 +1,21 @@
 //! A connection's bytes: in the clear or over TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
     /// In the clear.
     Plain(TcpStream),
-    /// Over TLS, with a client.
+    /// Over TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -24,6 +25,11 @@ impl Stream {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// Its address on this machine.
+    pub fn here(&self) -> Option<SocketAddr> {
+        self.socket().local_addr().ok()
     }
 
     /// Whether anything has come, or the other side has ended, since it was last read to its end. Asks nobody: it
@@ -77,15 +83,15 @@ impl AsyncWrite for Stream {
 
 /// A connection of which the beginning was already read.
 #[derive(Debug)]
-pub struct Rewound {
+pub struct Rewound<S = Stream> {
     held: Vec<u8>,
     read: usize,
-    stream: Stream,
+    stream: S,
 }
 
-impl Rewound {
+impl<S> Rewound<S> {
     /// `held` was read of `stream`.
-    pub fn new(held: Vec<u8>, stream: Stream) -> Self {
+    pub fn new(held: Vec<u8>, stream: S) -> Self {
         Self { held, read: 0, stream }
     }
 
@@ -96,7 +102,7 @@ impl Rewound {
     }
 }
 
-impl AsyncRead for Rewound {
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +120,7 @@ impl AsyncRead for Rewound {
     }
 }
 
-impl AsyncWrite for Rewound {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }

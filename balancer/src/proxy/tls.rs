@@ -1,4 +1,5 @@
-//! TLS towards clients: rustls with ring, the certificate taken anew when its files change.
+//! TLS towards clients and administrators: rustls with ring, the certificate, and whose clients are let in, taken anew
+//! when their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -41,9 +42,20 @@ pub enum TlsError {
     /// The clients' authority cannot be used.
     #[error("{} cannot vouch for clients", path.display())]
     ClientCa { path: PathBuf, source: rustls::server::VerifierBuilderError },
+    /// An authority cannot be used.
+    #[error("{} holds a certificate that no authority has", path.display())]
+    Authority { path: PathBuf, source: rustls::Error },
+    /// Nothing is known of this machine's authorities.
+    #[error("this machine has no file of authorities ({} not there)", names(files))]
+    NoRoots { files: Vec<PathBuf> },
     /// TLS itself.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
+}
+
+fn names(files: &[PathBuf]) -> String {
+    let names: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    format!("{}: {}", names.join(", "), if names.len() == 1 { "it is" } else { "they are" })
 }
 
 #[derive(Debug)]
@@ -58,10 +70,11 @@ impl ResolvesServerCert for Current {
 /// A server's TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// For new connections.
-    pub config: Arc<ServerConfig>,
+    /// Another one only when whose clients are let in has changed.
+    config: Arc<ArcSwap<ServerConfig>>,
     current: Arc<Current>,
     files: TlsFiles,
+    protocols: Vec<Vec<u8>>,
 }
 
 impl Tls {
@@ -70,26 +83,20 @@ impl Tls {
     /// # Errors
     /// When they cannot be used; the message names the file.
     pub fn load(files: TlsFiles, protocols: &[&[u8]]) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let current = Arc::new(Current(ArcSwap::from_pointee(read(&files)?)));
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?;
-        let builder = match &files.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(TlsError::Setup)?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                let refused = |source| TlsError::ClientCa { path: path.clone(), source };
-                builder.with_client_cert_verifier(verifier.map_err(refused)?)
-            }
-        };
-        let mut config = builder.with_cert_resolver(current.clone());
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Self { config: Arc::new(config), current, files })
+        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let config = configured(&files, current.clone(), protocols.clone())?;
+        Ok(Self { config: Arc::new(ArcSwap::from_pointee(config)), current, files, protocols })
+    }
+
+    /// For the next connection. Whoever keeps it still shows the present certificate, but lets in whom it let in.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Whether only clients with a certificate are let in.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.files.client_ca.is_some()
     }
 
     /// Takes the certificate anew whenever its files change; connections that are there keep what they have. For
@@ -103,9 +110,8 @@ impl Tls {
             if now == seen {
                 continue;
             }
-            match read(&self.files) {
-                Ok(key) => {
-                    self.current.0.store(Arc::new(key));
+            match self.again() {
+                Ok(()) => {
                     tracing::info!(certificate = %self.files.certificate.display(), "the certificate is new");
                 }
                 Err(error) => {
@@ -117,15 +123,69 @@ impl Tls {
         }
     }
 
-    fn stamp(&self) -> [Option<(SystemTime, u64)>; 2] {
-        [&self.files.certificate, &self.files.key].map(|path| {
-            let about = std::fs::metadata(path).ok()?;
+    /// All of it or nothing.
+    fn again(&self) -> Result<(), TlsError> {
+        let key = read(&self.files)?;
+        if self.asks_for_certificates() {
+            let config = configured(&self.files, self.current.clone(), self.protocols.clone())?;
+            self.config.store(Arc::new(config));
+        }
+        self.current.0.store(Arc::new(key));
+        Ok(())
+    }
+
+    fn stamp(&self) -> [Option<(SystemTime, u64)>; 3] {
+        let files = [Some(&self.files.certificate), Some(&self.files.key), self.files.client_ca.as_ref()];
+        files.map(|path| {
+            let about = std::fs::metadata(path?).ok()?;
             Some((about.modified().ok()?, about.len()))
         })
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn configured(
+    files: &TlsFiles,
+    current: Arc<Current>,
+    protocols: Vec<Vec<u8>>,
+) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(roots_of(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            let refused = |source| TlsError::ClientCa { path: path.clone(), source };
+            builder.with_client_cert_verifier(verifier.map_err(refused)?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(current);
+    if files.client_ca.is_some() {
+        // A session that is resumed shows no certificate: one who was let in once would be for as long as it likes.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    config.alpn_protocols = protocols;
+    Ok(config)
+}
+
+/// The authorities in this file, PEM, every one of them.
+///
+/// # Errors
+/// When one cannot be used; the message names the file.
+pub fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        let wrong = |source| TlsError::Authority { path: path.to_owned(), source };
+        roots.add(certificate).map_err(wrong)?;
+    }
+    Ok(roots)
+}
+
+/// All certificates of a file, at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |source| TlsError::File { path: path.to_owned(), source };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(failed)?.collect();
     let chain = chain.map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Two connections that became one: after a replica's 101 bytes pass both ways, and mean nothing here.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,27 +11,43 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::buffer::Buffer;
 use super::watch::Ticket;
 
+/// Why a tunnel is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Everything that there was, or all that one side took.
+    All,
+    /// Nothing, for too long.
+    Nothing,
+}
+
 /// Passes bytes until both sides have ended, one has failed, or nothing came for `idle`. What was read before
-/// goes first.
-pub async fn tunnel<A, B>(mut one: End<'_, A>, mut other: End<'_, B>, ticket: &Ticket, idle: Duration)
+/// goes first. Bytes from the other side to the one are counted.
+pub async fn tunnel<A, B>(
+    mut one: End<'_, A>,
+    mut other: End<'_, B>,
+    ticket: &Ticket,
+    idle: Duration,
+    back: &Cell<u64>,
+) -> Passed
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     ticket.set(idle);
     std::future::poll_fn(|cx| {
-        let mut moved = false;
-        let there = pass(cx, &mut one, &mut other, &mut moved);
-        let back = pass(cx, &mut other, &mut one, &mut moved);
-        if there.is_broken() || back.is_broken() || there.is_over() && back.is_over() {
-            return Poll::Ready(());
+        let (mut sent, mut received) = (0, 0);
+        let there = pass(cx, &mut one, &mut other, &mut sent);
+        let here = pass(cx, &mut other, &mut one, &mut received);
+        back.set(back.get() + received);
+        if there.is_broken() || here.is_broken() || there.is_over() && here.is_over() {
+            return Poll::Ready(Passed::All);
         }
-        if moved {
+        if sent + received > 0 {
             ticket.set(idle);
         }
-        if ticket.has_expired(cx) { Poll::Ready(()) } else { Poll::Pending }
+        if ticket.has_expired(cx) { Poll::Ready(Passed::Nothing) } else { Poll::Pending }
     })
-    .await;
+    .await
 }
 
 /// One end of it.
@@ -50,12 +67,12 @@ impl<'a, S> End<'a, S> {
     }
 }
 
-trait Passed {
+trait Half {
     fn is_over(&self) -> bool;
     fn is_broken(&self) -> bool;
 }
 
-impl Passed for Poll<io::Result<()>> {
+impl Half for Poll<io::Result<()>> {
     fn is_over(&self) -> bool {
         matches!(self, Self::Ready(Ok(())))
     }
@@ -69,7 +86,7 @@ fn pass<A, B>(
     cx: &mut Context<'_>,
     from: &mut End<'_, A>,
     to: &mut End<'_, B>,
-    moved: &mut bool,
+    passed: &mut u64,
 ) -> Poll<io::Result<()>>
 where
     A: AsyncRead + Unpin,
@@ -86,9 +103,11 @@ where
         }
         match ready!(Pin::new(&mut *to.stream).poll_write(cx, from.input.data()))? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            sent => from.input.consume(sent),
+            sent => {
+                from.input.consume(sent);
+                *passed += sent as u64;
+            }
         }
-        *moved = true;
     }
     Poll::Ready(Ok(()))
 }
@@ -135,6 +154,7 @@ mod tests {
         let (mut from, mut to) = (Buffer::default(), Buffer::default());
         let ticket = Watch::new().ticket();
         let ends = (End::new(&mut one, &mut from), End::new(&mut other, &mut to));
-        tunnel(ends.0, ends.1, &ticket, Duration::from_secs(1)).await;
+        let passed = tunnel(ends.0, ends.1, &ticket, Duration::from_secs(1), &Cell::default()).await;
+        assert_eq!(passed, Passed::All);
     }
 }

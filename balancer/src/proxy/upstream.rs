@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use http::HeaderValue;
 use tokio::sync::{Notify, SemaphorePermit, watch};
@@ -76,7 +77,7 @@ pub struct Upstream {
     places: Places,
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
-    /// Its answers that broke off, told in the log now and then.
+    /// Its answers that broke off and its handshakes that failed, told in the log now and then.
     pub complaints: Sampled,
     in_flight: AtomicUsize,
     /// Answers at the last look.
@@ -86,6 +87,8 @@ pub struct Upstream {
     gone: CancellationToken,
     idle: Notify,
     alarm: Alarm,
+    /// It has taken a connection of HTTP/2 before.
+    http2: AtomicBool,
 }
 
 impl Upstream {
@@ -117,6 +120,7 @@ impl Upstream {
             gone: CancellationToken::new(),
             idle: Notify::new(),
             alarm: limits.alarm.clone(),
+            http2: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +155,25 @@ impl Upstream {
     /// Resolves when it is given up.
     pub fn given_up(&self) -> WaitForCancellationFutureOwned {
         self.gone.clone().cancelled_owned()
+    }
+
+    /// Tells, now and then, of a connection that only a user can mend, and how.
+    pub fn complain(&self, error: &ConnectError) {
+        if matches!(error, ConnectError::Tls { .. })
+            && let Some(silent) = self.complaints.pass(Instant::now())
+        {
+            tracing::warn!(replica = self.instance.name, address = %self.address, silent, "{}", error.words());
+        }
+    }
+
+    /// It has taken a connection of HTTP/2.
+    pub fn speaks_http2(&self) {
+        self.http2.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has: not to take one now is a failure then.
+    pub fn has_spoken_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
     }
 
     /// Requests in flight.

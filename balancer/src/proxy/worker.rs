@@ -4,7 +4,7 @@
 //! and its answer stay on one thread, and nobody waits for a lock or wakes a neighbour.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,13 +22,14 @@ use tokio_rustls::TlsAcceptor;
 use super::clients::Guest;
 use super::error::ProxyError;
 use super::front::Front;
-use super::http2::grpc::Sender;
+use super::http2::grpc::{Calls, Known};
 use super::pools::{Present, Reader};
 use super::proxy_protocol;
 use super::serve::Session;
 use super::stream::Stream;
 use super::upstream::Alarm;
 use super::watch::Watch;
+use crate::limit::Limit;
 use crate::metrics::Connection;
 use crate::socket;
 
@@ -39,6 +40,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often idle connections to replicas are looked through.
 const PRUNING: Duration = Duration::from_secs(1);
 
+/// Idle connections of HTTP/2 that a thread keeps to all replicas.
+const MOST_IDLE: usize = 512;
+
 /// What the tasks of a thread share.
 #[derive(Debug)]
 pub struct Worker {
@@ -48,10 +52,12 @@ pub struct Worker {
     pub index: usize,
     /// Its clock.
     pub watch: Rc<Watch>,
-    /// Whether connections end after their present request.
-    pub draining: Cell<bool>,
-    /// Connections to replicas that carry gRPC, by their serial numbers.
-    pub calls: RefCell<HashMap<u64, Sender>>,
+    /// Since when, by its clock, connections end after their present request.
+    pub draining: Cell<Option<u64>>,
+    /// Connections to replicas that carry gRPC, whosever.
+    pub calls: Calls,
+    /// Those of single clients.
+    known: RefCell<Vec<Known>>,
     phase: watch::Receiver<Phase>,
     connections: Cell<usize>,
     ended: Notify,
@@ -102,6 +108,11 @@ impl Worker {
         self.pools.borrow_mut().present()
     }
 
+    /// Looks through these connections as through all others, for as long as there are any.
+    pub fn knows(&self, calls: Known) {
+        self.known.borrow_mut().push(calls);
+    }
+
     /// Resolves when connections are to end after what they have in hand.
     pub async fn drain_begun(&self) {
         // Also when nobody is left to say so.
@@ -141,8 +152,9 @@ pub fn run(front: Arc<Front>, index: usize, listeners: Listeners, orders: Orders
             front,
             index,
             watch: Watch::new(),
-            draining: Cell::new(false),
-            calls: RefCell::default(),
+            draining: Cell::new(None),
+            calls: Calls::default(),
+            known: RefCell::default(),
             phase: orders.phase.clone(),
             connections: Cell::new(0),
             ended: Notify::new(),
@@ -177,20 +189,27 @@ async fn prune(worker: Rc<Worker>) {
         if worker.index == 0 {
             pools.calm.clients.tick();
         }
-        let mut there = HashSet::new();
+        let mut there = HashMap::new();
         for pool in pools.all() {
             let snapshot = pool.fleet.look();
             if worker.index == 0 {
                 pool.tick(&snapshot);
             }
             for upstream in snapshot.upstreams() {
-                there.insert(upstream.serial);
                 let timeout = pool.config.forward.replica_idle_timeout;
+                there.insert((upstream.serial, pool.transport().mark()), timeout);
                 upstream.pool(worker.index).prune(worker.watch.now_ms(), timeout);
             }
         }
-        // A replica that is none any more would keep its connection for as long as it lives.
-        worker.calls.borrow_mut().retain(|serial, _| there.contains(serial));
+        // A replica that is none any more would keep its connection for as long as it lives, and one that is spoken to
+        // in another way now would keep the old one.
+        let (now_ms, mut room) = (worker.watch.now_ms(), MOST_IDLE);
+        worker.calls.prune(now_ms, &there, &mut room);
+        // Those of the latest clients are kept: the oldest make room.
+        let mut known = worker.known.borrow_mut();
+        known.reverse();
+        known.retain(|calls| calls.prune(now_ms, &there, &mut room));
+        known.reverse();
     }
 }
 
@@ -207,7 +226,7 @@ async fn serve(
     }
     // Those who came before the end are served.
     while accepting.join_next().await.is_some() {}
-    worker.draining.set(true);
+    worker.draining.set(Some(worker.watch.now_ms()));
     worker.watch.wake_all();
     let none_left = async || {
         while worker.connections.get() > 0 {
@@ -251,17 +270,23 @@ async fn accept(
             }
         };
         // First a client, then a place for it: a place that a thread held for nobody would be missing elsewhere.
-        let place = tokio::select! {
-            biased;
-            place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
-            () = worker.drain_begun() => return,
+        let place = match places.clone().try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                worker.front.metrics.limit_hit(Limit::Connections);
+                tokio::select! {
+                    biased;
+                    place = places.clone().acquire_owned() => place.ok(),
+                    () = worker.drain_begun() => None,
+                }
+            }
         };
         begin(&worker, stream, peer, &acceptor, place);
     }
     // The reactor may not have looked since the last one came: the kernel itself is asked.
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, peer)) = listener.accept() {
-        let Ok(place) = places.clone().try_acquire_owned() else { return };
+        let place = places.clone().try_acquire_owned().ok();
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => begin(&worker, stream, peer, &acceptor, place),
             Err(error) => tracing::debug!(%error, %peer, "a client was gone before its first request"),
@@ -269,16 +294,18 @@ async fn accept(
     }
 }
 
+/// Begins a connection. Who got no place, because the drain began while it waited for one, is told so.
 fn begin(
     worker: &Rc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: &Option<TlsAcceptor>,
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 ) {
     let gauge = worker.front.metrics.connection();
     worker.connections.set(worker.connections.get() + 1);
-    let place = Place { worker: worker.clone(), _gauge: gauge, _permit: permit, guest: None };
+    let place = Place { worker: worker.clone(), _gauge: gauge, permit, guest: None };
+    let since_ms = worker.watch.now_ms();
     if let Err(error) = socket::prepare(&stream, worker.pools().config.idle_timeout) {
         tracing::debug!(%error, %peer, "a client was gone before its first request");
         return;
@@ -287,14 +314,14 @@ fn begin(
     let config = &pools.config;
     if acceptor.is_none() && !(config.calm.accept_proxy_protocol && config.trusts(peer.ip())) {
         // The task of a connection in the clear is its session and nothing else: there may be ten thousand.
-        if let Some(session) = admit(Stream::Plain(stream), peer, place) {
+        if let Some(session) = admit(Stream::Plain(stream), peer, place, since_ms) {
             tokio::task::spawn_local(session.run());
         }
         return;
     }
     let acceptor = acceptor.clone();
     tokio::task::spawn_local(async move {
-        match Box::pin(agree(stream, peer, acceptor, place)).await {
+        match Box::pin(agree(stream, peer, acceptor, place, since_ms)).await {
             Some(Agreed::Http1(session)) => session.run().await,
             Some(Agreed::Http2(session)) => Box::pin(session.become_http2()).await,
             None => {}
@@ -308,7 +335,8 @@ pub struct Place {
     /// The thread.
     pub worker: Rc<Worker>,
     _gauge: Connection,
-    _permit: OwnedSemaphorePermit,
+    /// `None`: it is only told that there is none.
+    permit: Option<OwnedSemaphorePermit>,
     guest: Option<Guest>,
 }
 
@@ -325,16 +353,29 @@ enum Agreed {
     Http2(Session),
 }
 
-/// Lets a client in, unless it has as many connections as it may; then it is told.
-fn admit(stream: Stream, peer: SocketAddr, mut place: Place) -> Option<Session> {
-    place.guest = place.worker.pools().calm.clients.enter(peer.ip());
-    let refused = place.guest.is_none();
-    let session = Session::new(stream, peer, place);
-    if refused {
-        tokio::task::spawn_local(session.turn_away(ProxyError::TooManyConnections));
+/// Lets a client in, unless it has as many connections as it may, or there is no place; then it is told.
+fn admit(stream: Stream, peer: SocketAddr, mut place: Place, since_ms: u64) -> Option<Session> {
+    place.guest = welcome(&place.worker.pools(), peer);
+    let refused = match (&place.permit, &place.guest) {
+        (None, _) => Some(ProxyError::NoRoom),
+        (_, None) => Some(ProxyError::TooManyConnections),
+        _ => None,
+    };
+    let session = Session::new(stream, peer, place, since_ms);
+    if let Some(error) = refused {
+        tokio::task::spawn_local(session.turn_away(error));
         return None;
     }
     Some(session)
+}
+
+/// Counts a client's connection; `None`: it has as many as it may. A proxy that is trusted brings many clients, whom we
+/// cannot count.
+fn welcome(pools: &Present, peer: SocketAddr) -> Option<Guest> {
+    match pools.config.trusts(peer.ip()) {
+        true => Some(Guest::uncounted()),
+        false => pools.calm.clients.enter(peer.ip()),
+    }
 }
 
 /// Comes to know whose connection it is, if a proxy has to say so, and agrees on TLS, if that is spoken.
@@ -343,41 +384,52 @@ async fn agree(
     mut peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     mut place: Place,
+    since_ms: u64,
 ) -> Option<Agreed> {
     let worker = place.worker.clone();
     let pools = worker.pools();
-    let within = pools.config.header_timeout;
+    // One time for all that comes before the end of its first head.
+    let deadline = tokio::time::Instant::now() + pools.config.header_timeout;
+    let metrics = &worker.front.metrics;
     if pools.config.calm.accept_proxy_protocol && pools.config.trusts(peer.ip()) {
-        match tokio::time::timeout(within, proxy_protocol::read(&mut stream)).await {
+        match tokio::time::timeout_at(deadline, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(source)) => peer = source.unwrap_or(peer),
             failed => {
-                worker.front.metrics.limit_hit("proxy_protocol");
+                let slow = failed.is_err();
+                metrics.limit_hit(if slow { Limit::HeaderTime } else { Limit::ProxyProtocol });
                 tracing::debug!(?failed, %peer, "a proxy did not say whose connection it is");
                 return None;
             }
         }
     }
     let Some(acceptor) = acceptor else {
-        return admit(Stream::Plain(stream), peer, place).map(Agreed::Http1);
+        return admit(Stream::Plain(stream), peer, place, since_ms).map(Agreed::Http1);
     };
-    place.guest = pools.calm.clients.enter(peer.ip());
+    place.guest = welcome(&pools, peer);
     drop(pools); // what it is now is no concern of a connection's whole life
     if place.guest.is_none() {
         worker.front.refused(&ProxyError::TooManyConnections.into(), peer.ip());
         return None;
     }
-    let stream = match tokio::time::timeout(within, acceptor.accept(stream)).await {
+    let stream = match tokio::time::timeout_at(deadline, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, %peer, "no TLS with a client");
             return None;
         }
         Err(_) => {
+            metrics.limit_hit(Limit::HeaderTime);
             tracing::debug!(%peer, "a client was too slow to agree on TLS");
             return None;
         }
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let session = Session::new(Stream::Tls(Box::new(stream)), peer, place);
+    let has_place = place.permit.is_some();
+    let session = Session::new(Stream::Tls(Box::new(stream.into())), peer, place, since_ms);
+    // One that speaks HTTP/2 is sent away in its own words: the drain has begun.
+    if !has_place && !is_http2 {
+        session.turn_away(ProxyError::NoRoom).await;
+        return None;
+    }
     Some(if is_http2 { Agreed::Http2(session) } else { Agreed::Http1(session) })
 }

@@ -1,12 +1,15 @@
-//! h2load: HTTP/2 in the clear, begun without asking. It prints no percentiles, but writes a line for each request.
+//! h2load: HTTP/2 in the clear, begun without asking, and unary calls of gRPC, which are `POST`s in a certain form. It
+//! knows nothing of `grpc-status`: a call that failed has no message, so the bytes that came are counted. It prints no percentiles, but writes a line for each request.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{Errors, Outcome, Task, output, percentile};
+use super::{Errors, Outcome, Task, message, output, percentile};
+use crate::backend::ANSWER;
 use crate::error::Error;
 use crate::peer::write;
+use crate::plan::Workload;
 
 /// Paths that each client goes through in turn. Enough for the replicas' shares to be even.
 const PATHS: u32 = 4096;
@@ -16,19 +19,49 @@ pub(super) async fn run(task: &Task, streams: u32, h2load: &Path, folder: &Path)
     // It appends.
     write(&log, b"")?;
     write(&folder.join("h2load.uris"), uris(task).as_bytes())?;
+    let is_grpc = matches!(task.workload, Workload::Grpc { .. });
+    if is_grpc {
+        write(&folder.join("h2load.message"), &message(ANSWER.as_bytes()))?;
+    }
     let text = output("h2load", h2load, arguments(task, streams), task, folder).await?;
     let log = fs::read_to_string(&log).map_err(|error| Error::Output {
         tool: "h2load",
         why: error.to_string(),
         text: text.clone(),
     })?;
-    parse(&text, &log)
+    let outcome = parse(&text, &log)?;
+    if !is_grpc {
+        return Ok(outcome);
+    }
+    let data = data_bytes(&text).ok_or_else(|| Error::Output {
+        tool: "h2load",
+        why: "no bytes of data".to_owned(),
+        text,
+    })?;
+    Ok(without_message(outcome, data, message(ANSWER.as_bytes()).len() as u64))
+}
+
+/// Counts the calls that were answered with no message as failed.
+fn without_message(mut outcome: Outcome, data: u64, each: u64) -> Outcome {
+    let good = outcome.requests.saturating_sub(outcome.errors.total());
+    outcome.errors.status += (good * each).saturating_sub(data).div_ceil(each);
+    outcome
+}
+
+/// "traffic: 3.99MB (4187192) total, 1.01MB (1058816) headers (space savings 42.86%), 2.07MB (2165760) data"
+fn data_bytes(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with("traffic: "))?;
+    line.strip_suffix(") data")?.rsplit('(').next()?.parse().ok()
 }
 
 fn arguments(task: &Task, streams: u32) -> Vec<String> {
     let Task { connections, seconds, .. } = task;
     let mut words: Vec<String> =
         ["-t1", "-i", "h2load.uris", "--log-file", "h2load.log"].map(str::to_owned).into();
+    if matches!(task.workload, Workload::Grpc { .. }) {
+        let call = ["-d", "h2load.message", "-H", "content-type: application/grpc", "-H", "te: trailers"];
+        words.extend(call.map(str::to_owned));
+    }
     words.extend([format!("-c{connections}"), format!("-m{streams}"), format!("-D{seconds}")]);
     words
 }
@@ -123,6 +156,19 @@ mod tests {
     fn a_run_without_a_request_is_an_error() {
         assert!(parse(TEXT, "").is_err());
         assert!(parse("", "1337\t200\t900\n").is_err());
+    }
+
+    #[test]
+    fn a_call_without_its_message_has_failed() {
+        assert_eq!(data_bytes(TEXT), Some(2_165_760));
+        let outcome = Outcome { requests: 10, ..Outcome::default() };
+        assert_eq!(without_message(outcome.clone(), 650, 65).errors.total(), 0);
+        assert_eq!(
+            without_message(outcome.clone(), 651, 65).errors.total(),
+            0,
+            "one was under way at the end"
+        );
+        assert_eq!(without_message(outcome, 585, 65).errors.status, 1);
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Task {
         match self.workload {
             Workload::Post { .. } => "/post/",
             Workload::Download { .. } => "/download/",
+            Workload::Grpc { .. } => "/bench.Hello/",
             Workload::Get | Workload::Http2 { .. } | Workload::Idle => "/home/",
         }
     }
@@ -63,6 +64,12 @@ impl Task {
     fn body_bytes(&self) -> usize {
         if let Workload::Post { bytes } = self.workload { bytes } else { 0 }
     }
+}
+
+/// A message of gRPC as it is on the wire: not compressed, its length, and itself.
+pub(crate) fn message(text: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&[0], &length[..], text].concat()
 }
 
 /// What a generator saw. Times are in microseconds.
@@ -104,7 +111,7 @@ impl fmt::Display for Errors {
 /// Sends load for as long as the task says and returns what came of it.
 pub(crate) async fn run(task: &Task, tools: &Tools, folder: &Path) -> Result<Outcome, Error> {
     match task.workload {
-        Workload::Http2 { streams } => {
+        Workload::Http2 { streams } | Workload::Grpc { streams } => {
             let h2load = tools.h2load.as_ref().expect("what the plan needs was found");
             h2load::run(task, streams, h2load, folder).await
         }

@@ -11,7 +11,9 @@ pub(super) fn configuration(site: &Site) -> String {
         .replicas
         .iter()
         .enumerate()
-        .map(|(index, port)| format!("  server replica{index} 127.0.0.1:{port}\n"))
+        .map(|(index, port)| {
+            format!("  server replica{index} 127.0.0.1:{port}{}\n", if site.grpc { " proto h2" } else { "" })
+        })
         .collect();
     format!(
         "global\n  nbthread {}\n  maxconn {MAX_CONNECTIONS}\n  no strict-limits\n\n\
@@ -23,6 +25,6 @@ pub(super) fn configuration(site: &Site) -> String {
         // Large answers that never leave the kernel take a third of the processor time.
         if site.tuned { "  option splice-response\n" } else { "" },
         site.port,
-        if site.http2 { " proto h2" } else { "" },
+        if site.http2 || site.grpc { " proto h2" } else { "" },
     )
 }

@@ -23,6 +23,8 @@ pub(crate) enum Peer {
     Nginx,
     Haproxy,
     Slipring,
+    /// Nobody: the load goes to a replica. What is left is what the load and the replicas take themselves.
+    Direct,
 }
 
 /// What one start of a proxy is to be.
@@ -40,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) concurrency: u32,
     /// Speak HTTP/2 in the clear to clients that begin with it.
     pub(crate) http2: bool,
+    /// And to replicas, which speak nothing else.
+    pub(crate) grpc: bool,
     /// Tuned for large answers, where that takes a setting.
     pub(crate) tuned: bool,
     /// Where it runs.
@@ -54,6 +58,7 @@ impl Peer {
             Peer::Nginx => "nginx",
             Peer::Haproxy => "haproxy",
             Peer::Slipring => "slipring",
+            Peer::Direct => "direct",
         }
     }
 
@@ -63,6 +68,7 @@ impl Peer {
             Peer::Nginx => nginx::proxy(site),
             Peer::Haproxy => haproxy::configuration(site),
             Peer::Slipring => slipring::configuration(site),
+            Peer::Direct => String::new(),
         }
     }
 
@@ -72,6 +78,7 @@ impl Peer {
             // In the foreground, as one process.
             Peer::Haproxy => &["-db", "-f", file],
             Peer::Slipring => &["balancer", "--config", file],
+            Peer::Direct => &[],
         };
         words.iter().map(|&word| word.to_owned()).collect()
     }
@@ -89,7 +96,7 @@ impl Peer {
         };
         let mut process = Process::start(&launch)?;
         let only_http2 = site.http2 && self != Peer::Slipring;
-        process.wait_until(async || ready(site.port, only_http2).await).await?;
+        process.wait_until(async || ready(site.port, only_http2 || site.grpc).await).await?;
         Ok(process)
     }
 }
@@ -125,6 +132,7 @@ mod tests {
             workers: 2,
             concurrency: 64,
             http2: false,
+            grpc: false,
             tuned: false,
             cpu: None,
         }
@@ -145,7 +153,11 @@ mod tests {
     fn http2_and_large_answers_are_said_to_those_who_must_be_told() {
         for peer in [Peer::Nginx, Peer::Haproxy] {
             let plain = peer.configuration(&site());
-            for other in [Site { http2: true, ..site() }, Site { tuned: true, ..site() }] {
+            for other in [
+                Site { http2: true, ..site() },
+                Site { grpc: true, ..site() },
+                Site { tuned: true, ..site() },
+            ] {
                 assert_ne!(peer.configuration(&other), plain, "{peer:?}");
             }
         }

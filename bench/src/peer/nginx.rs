@@ -44,16 +44,20 @@ pub(crate) fn proxy(site: &Site) -> String {
     // A socket of its own for each worker, or the kernel gives most clients to one of them.
     let options = format!(
         "{}{} backlog=4096",
-        if site.http2 { " http2" } else { "" },
+        if site.http2 || site.grpc { " http2" } else { "" },
         if site.workers > 1 { " reuseport" } else { "" }
     );
+    let pass = if site.grpc {
+        "      grpc_pass grpc://replicas;\n"
+    } else {
+        "      proxy_pass http://replicas;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n"
+    };
     let tuning = if site.tuned { LARGE_ANSWERS } else { "" };
     let http = format!(
         "  proxy_max_temp_file_size 0;\n{tuning}\
         \x20 upstream replicas {{\n    hash $request_uri consistent;\n{servers}    keepalive {keepalive};\n    {FOREVER}\n  }}\n\
         \x20 server {{\n    listen 127.0.0.1:{}{options};\n\
-        \x20   location / {{\n      proxy_pass http://replicas;\n      proxy_http_version 1.1;\n\
-        \x20     proxy_set_header Connection \"\";\n    }}\n  }}\n",
+        \x20   location / {{\n{pass}    }}\n  }}\n",
         site.port
     );
     configuration("nginx", site.workers, &http)

@@ -6,6 +6,8 @@ use super::Site;
 const KETAMA_REPLICAS: usize = 256;
 
 pub(super) fn configuration(site: &Site) -> String {
+    // Replicas that speak nothing but HTTP/2 have no path to be asked for.
+    let heartbeat = if site.grpc { "heartbeat_path = \"\"\n" } else { "" };
     let upstreams: Vec<String> = site.replicas.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
     // Ketama is what nginx calls consistent: the same keys for the same replicas. Beyond its room, our own default.
     let (placement, more) = if site.replicas.len() > KETAMA_REPLICAS {
@@ -15,7 +17,7 @@ pub(super) fn configuration(site: &Site) -> String {
     };
     format!(
         "listen = \"127.0.0.1:{}\"\nstate = \"\"\n\n[admin]\nlisten = \"127.0.0.1:{}\"\n\n\
-         [ring]\nplacement = \"{placement}\"\n\n[fleet]\nruntime = \"static\"\nupstreams = [{}]\n{more}\n\
+         [ring]\nplacement = \"{placement}\"\n\n[fleet]\nruntime = \"static\"\nupstreams = [{}]\n{heartbeat}{more}\n\
          [proxy]\nworkers = {}\npaths = [\"/*\"]\nkey = [\"path\"]\n",
         site.port,
         site.admin_port,

@@ -1,5 +1,6 @@
 //! One call to a balancer and its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +9,15 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::trust::{Files, TrustError, advice};
 
 /// Longer than any change takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,18 +29,28 @@ const LARGEST_BODY: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum CallError {
-    #[error("'{0}' is no address of a balancer: it looks like http://127.0.0.1:5000")]
+    #[error(
+        "'{0}' is no address of a balancer: it looks like http://127.0.0.1:5000 or https://127.0.0.1:5001"
+    )]
     Url(String),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("no TLS with {url}{}", after_a_colon(advice(.source)))]
+    Tls { url: String, source: std::io::Error },
     #[error("'{0}' cannot be asked for: a path looks like /home")]
     Request(String, #[source] hyper::http::Error),
     #[error("no balancer answers at {url}: start one with `make`, or say where it is with --url")]
     Connect { url: String, source: std::io::Error },
-    #[error("the connection to {0} broke")]
-    Broken(String, #[source] hyper::Error),
+    #[error("the connection to {url} broke{}", after_a_colon(advice(.source)))]
+    Broken { url: String, source: hyper::Error },
     #[error("the answer of {0} could not be read")]
     Body(String, #[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{0} did not answer within {PATIENCE:?}")]
     Timeout(String),
+}
+
+fn after_a_colon(words: Option<&str>) -> String {
+    words.map_or_else(String::new, |words| format!(": {words}"))
 }
 
 pub(crate) struct Call {
@@ -100,20 +117,36 @@ impl Answer {
 pub(crate) struct Balancer {
     url: String,
     authority: String,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     token: Option<String>,
     wait: Duration,
 }
 
 impl Balancer {
-    pub(crate) fn new(url: &str, token: Option<String>, wait_seconds: u64) -> Result<Self, CallError> {
+    /// `files` are looked at for an https address only.
+    pub(crate) fn new(
+        url: &str,
+        files: &Files,
+        token: Option<String>,
+        wait_seconds: u64,
+    ) -> Result<Self, CallError> {
         let unusable = || CallError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| unusable())?;
-        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(unusable)?;
+        let authority = uri.authority().ok_or_else(unusable)?;
+        let (port, tls) = match uri.scheme_str() {
+            Some("http") => (80, None),
+            Some("https") => {
+                let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+                let name = ServerName::try_from(host).map_err(|_| unusable())?;
+                (443, Some((files.read()?, name)))
+            }
+            _ => return Err(unusable()),
+        };
         let authority = match authority.port() {
             Some(_) => authority.to_string(),
-            None => format!("{authority}:80"),
+            None => format!("{authority}:{port}"),
         };
-        Ok(Self { url: url.to_owned(), authority, token, wait: Duration::from_secs(wait_seconds) })
+        Ok(Self { url: url.to_owned(), authority, tls, token, wait: Duration::from_secs(wait_seconds) })
     }
 
     pub(crate) async fn send(&self, call: &Call) -> Result<Answer, CallError> {
@@ -132,7 +165,6 @@ impl Balancer {
     }
 
     async fn exchange(&self, call: &Call) -> Result<Answer, CallError> {
-        let broken = |error| CallError::Broken(self.url.clone(), error);
         let mut request =
             Request::builder().method(&call.method).uri(&call.path).header(HOST, &self.authority);
         if let Some(token) = &self.token {
@@ -144,14 +176,29 @@ impl Balancer {
         }
         let request = request.body(Full::new(Bytes::from(body)));
         let request = request.map_err(|error| CallError::Request(call.path.clone(), error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection ended early");
+        let stream = self.connect().await?;
+        match &self.tls {
+            None => self.ask(stream, request).await,
+            Some((config, name)) => {
+                let agreed = TlsConnector::from(config.clone()).connect(name.clone(), stream).await;
+                let stream = agreed.map_err(|source| CallError::Tls { url: self.url.clone(), source })?;
+                self.ask(stream, request).await
             }
-        });
-        let answer = sender.send_request(request).await.map_err(broken)?;
+        }
+    }
+
+    async fn ask<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Answer, CallError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = |source| CallError::Broken { url: self.url.clone(), source };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let connection = tokio::spawn(connection);
+        let answer = match sender.send_request(request).await {
+            Ok(answer) => answer,
+            // It knows no more than that the connection has ended; which knows why, if it failed by itself.
+            Err(error) => return Err(broken(connection.await.ok().and_then(Result::err).unwrap_or(error))),
+        };
         let status = answer.status();
         let replica =
             answer.headers().get("x-slipring-replica").and_then(|name| name.to_str().ok()).map(str::to_owned);

@@ -4,6 +4,7 @@
 
 mod call;
 mod prompt;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ pub(crate) struct Arguments {
     /// Its token, when it is on another machine.
     #[arg(long, env = "SLIPRING_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    #[command(flatten)]
+    files: trust::Files,
     /// Print one JSON object: status, replica, body.
     #[arg(long)]
     json: bool,
@@ -64,7 +67,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Reload { admin_url }) => admin_url,
         _ => &arguments.url,
     };
-    let balancer = match Balancer::new(url, arguments.token, arguments.wait) {
+    let balancer = match Balancer::new(url, &arguments.files, arguments.token, arguments.wait) {
         Ok(balancer) => balancer,
         Err(error) => {
             complain(&error);

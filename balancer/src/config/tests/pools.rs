@@ -96,9 +96,9 @@ fn mistakes_in_pools_are_told_with_their_lines() {
     for (file, pieces) in [
         (
             "[pool.a]\nroutes = [\"a\"]",
-            &["slipring.toml:2:1", "`pool.a.routes`", "a path behind the host"][..],
+            &["slipring.toml:2:11", "`pool.a.routes`", "a path behind the host"][..],
         ),
-        ("[pool.a]\nroutes = [\"*a/*\"]", &["slipring.toml:2:1", "a host name without a port"]),
+        ("[pool.a]\nroutes = [\"*a/*\"]", &["slipring.toml:2:11", "a host name without a port"]),
         ("[pool.a]\nroutes = []", &["slipring.toml:2:1", "at least one route"]),
         ("[pool.a]", &["slipring.toml:1:7", "at least one route"]),
         ("[pool.A]\nroutes = \"/a\"", &["slipring.toml:1:7", "`pool.A`", "lower-case letters"]),
@@ -107,8 +107,8 @@ fn mistakes_in_pools_are_told_with_their_lines() {
             "[pool.a]\nroutes = \"/a\"\n[pool.b]\nroutes = [\"/a\"]",
             &["slipring.toml:4:1", "pool a has `/a` already"],
         ),
-        ("[pool.a]\nroutes = [\"H/*\", \"h/*\"]", &["slipring.toml:2:1", "pool a has `h/*` already"]),
-        ("[pool.a]\nroutes = [\"/add\"]", &["slipring.toml:2:1", "a host before `/add`"]),
+        ("[pool.a]\nroutes = [\"H/*\", \"h/*\"]", &["slipring.toml:2:18", "pool a has `h/*` already"]),
+        ("[pool.a]\nroutes = [\"/add\"]", &["slipring.toml:2:11", "a host before `/add`"]),
         ("[pool.a]\nroutes = \"/a\"\nfleet.failures = 0", &["slipring.toml:3:", "`pool.a.fleet.failures`"]),
         (
             "[pool.a]\nroutes = \"/a\"\nfleet.failurs = 1",
@@ -155,6 +155,27 @@ fn mistakes_in_pools_are_told_with_their_lines() {
         ("ring.slots = 4\n[pool.a]\nroutes = \"/a\"", &["slipring.toml:1:", "`ring.slots`"]),
     ] {
         check(file, pieces);
+    }
+}
+
+#[test]
+fn of_a_list_over_several_lines_the_item_is_blamed_that_is_wrong() {
+    for (key, wrong, expected) in [
+        ("routes", "*a/*", "a host name without a port"),
+        ("routes", "/first", "pool a has `/first` already"),
+        ("routes", "/rm", "a host before `/rm`"),
+        ("proxy.key", "cokie:a", "cookie:NAME"),
+        ("fleet.upstreams", "10.0.0.1", "a list of addresses"),
+    ] {
+        let good = match key {
+            "proxy.key" => "client",
+            "fleet.upstreams" => "10.0.0.1:80",
+            _ => "/first",
+        };
+        let routes = if key == "routes" { "" } else { "routes = \"/a\"\n" };
+        let list = format!("{key} = [\n  \"{good}\", # as it should be\n\n  \"{wrong}\",\n]\n");
+        let told = report(&format!("[pool.a]\n{list}{routes}"), &[], &[]);
+        assert!(told.contains("slipring.toml:5:3") && told.contains(expected), "{key} {wrong}:\n{told}");
     }
 }
 

@@ -71,7 +71,9 @@ impl Core {
         let late: Vec<_> = self.members.values().filter(|m| late(m.phase)).map(|m| m.instance.id).collect();
         let within = self.settings.start_timeout;
         for id in late {
-            self.flatline(id, &format!("no heartbeat within {within:?} of its start"), now);
+            let hindrance = self.members.get(&id).and_then(|member| member.hindrance.as_ref());
+            let because = hindrance.map_or(String::new(), |why| format!(": {why}"));
+            self.flatline(id, &format!("no good heartbeat within {within:?} of its start{because}"), now);
         }
     }
 
@@ -140,7 +142,8 @@ impl Core {
         let starting = matches!(member.phase, Phase::Starting { .. });
         let why = match beat {
             Beat::Good => return self.good_beat(instance, starting, now),
-            _ if starting => return,
+            Beat::Missed(why) if starting => return self.hindered(instance, why),
+            Beat::Refused if starting => return,
             Beat::Refused => return self.refused(instance, now),
             Beat::Missed(why) => why,
         };
@@ -156,6 +159,15 @@ impl Core {
         member.phase = Phase::Suspect;
         self.tell(News::Suspect { replica: instance.name.clone(), missed, why });
         self.publish();
+    }
+
+    /// One that starts is asked many times a second: told is what is new.
+    fn hindered(&mut self, instance: &Instance, why: String) {
+        let Some(member) = self.current(instance) else { return };
+        if member.hindrance.as_ref() != Some(&why) {
+            member.hindrance = Some(why);
+            self.publish();
+        }
     }
 
     /// Its heartbeats may fail for reasons of their own (a path that is slow, a full accept queue): while requests
@@ -183,7 +195,7 @@ impl Core {
             self.begin_slowly(instance.id, now);
         }
         let Some(member) = self.current(instance) else { return };
-        member.missed = 0;
+        (member.missed, member.hindrance) = (0, None);
         if member.phase != Phase::Live {
             member.phase = Phase::Live;
             self.tell(News::Live { replica: instance.name.clone() });
@@ -197,7 +209,7 @@ impl Core {
         member.running = None;
         member.probing = false;
         member.warming = None;
-        member.missed = 0;
+        (member.missed, member.hindrance) = (0, None);
         member.last_error = Some(why.to_owned());
         let lived = member.live_since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let delay = member.backoff.died(&self.settings.backoff, lived);

@@ -47,6 +47,8 @@ pub(super) struct Member {
     pub(super) backoff: Backoff,
     pub(super) restarts: u64,
     pub(super) last_error: Option<String>,
+    /// Why it has had no good heartbeat since its start.
+    pub(super) hindrance: Option<String>,
 }
 
 impl Member {
@@ -69,6 +71,7 @@ impl Member {
             backoff: Backoff::default(),
             restarts: 0,
             last_error: None,
+            hindrance: None,
         }
     }
 
@@ -116,7 +119,7 @@ impl Member {
             restarts: self.restarts,
             missed_heartbeats: self.missed,
             respawn_at_unix_ms: respawn_at,
-            last_error: self.last_error.clone(),
+            last_error: self.hindrance.as_ref().or(self.last_error.as_ref()).cloned(),
         }
     }
 

@@ -88,6 +88,7 @@ impl<C: Client> Exchange<'_, C> {
         let upgraded = response.status == 101;
         if response.status < 200 && !upgraded {
             self.client.inform(&response);
+            self.expects &= response.status != 100;
             replica.input.consume(length);
             self.informing = true; // it goes before the next is read: a replica may have any number of them
             return Ok(false);
@@ -97,7 +98,7 @@ impl<C: Client> Exchange<'_, C> {
         if upgraded && !(may_upgrade && response.said.upgrade.is_some()) {
             return Err(Failure::Before(ProxyError::Garbled));
         }
-        let last = self.upload.is_some() || self.terms.draining.get();
+        let last = self.upload.is_some() || self.terms.draining.get().is_some();
         upstream.metrics.answered(response.status, self.terms.began.elapsed());
         upstream.health.answered(response.status);
         self.client.answer(&response, upstream, Manner { last, panic: self.panic });

@@ -148,6 +148,8 @@ pub struct Exchange<'a, C> {
     client_waits: bool,
     /// Something of the request has reached the replica.
     begun: bool,
+    /// The client waits for the replica's word before it sends its body.
+    expects: bool,
     /// An informational answer may not have gone to the client yet.
     informing: bool,
     stage: Stage,
@@ -187,10 +189,12 @@ pub struct Terms<'a> {
     pub to_head: bool,
     /// The request asks for another protocol.
     pub may_upgrade: bool,
+    /// The client sends its body when the replica has said so (`Expect: 100-continue`), or when it likes.
+    pub expects: bool,
     /// When it came.
     pub began: Instant,
     /// Whether the client's connection ends after its present request.
-    pub draining: &'a Cell<bool>,
+    pub draining: &'a Cell<Option<u64>>,
 }
 
 impl<'a, C: Client> Exchange<'a, C> {
@@ -204,6 +208,7 @@ impl<'a, C: Client> Exchange<'a, C> {
             refused: false,
             client_waits: false,
             begun: false,
+            expects: terms.expects,
             informing: false,
             stage: Stage::Head,
             answer: BodyReader::Length(0),

@@ -30,12 +30,17 @@ impl<C: Client> Exchange<'_, C> {
         let now = self.terms.ticket.now_ms();
         let passed = now.saturating_sub(self.waited.since_ms);
         self.waited.since_ms = now;
-        if self.client_waits {
+        if self.client_waits && !self.awaits_continue() {
             self.waited.sending_ms += passed;
         }
         if self.reader_waits {
             self.waited.taking_ms += passed;
         }
+    }
+
+    /// Whether the client has yet to be told that its body is wanted: it is the replica that says nothing.
+    fn awaits_continue(&self) -> bool {
+        self.expects && self.received == 0
     }
 
     /// Whether the client is slower than it may be.
@@ -50,6 +55,15 @@ impl<C: Client> Exchange<'_, C> {
         }
         (self.reader_waits && slow(self.sent, self.waited.taking_ms))
             .then_some(Failure::During(ProxyError::SlowReader(min_rate)))
+    }
+
+    /// Nobody looks while it may still be slow: most bodies are over by then.
+    fn until_it_may_drag(&self) -> Duration {
+        let waited = match self.reader_waits {
+            true => self.waited.taking_ms,
+            false => self.waited.sending_ms,
+        };
+        self.terms.patience.grace.saturating_sub(Duration::from_millis(waited)).max(LOOK)
     }
 
     /// Whether the client is gone, or has ended its side and nothing was there for it since.
@@ -83,7 +97,8 @@ impl<C: Client> Exchange<'_, C> {
         waits: bool,
     ) -> Poll<Result<Outcome, Failure>> {
         let now = self.terms.ticket.now_ms();
-        let awaits_head = self.stage == Stage::Head && self.upload.is_none_or(|_| self.refused);
+        let awaits_head = self.stage == Stage::Head
+            && (self.refused || self.upload.is_none() || self.client_waits && self.awaits_continue());
         let patience = if awaits_head { self.first_byte } else { self.terms.patience.idle };
         if self.terms.patience.min_rate > 0 && (self.client_waits || self.reader_waits) {
             if let Some(failure) = self.drags() {
@@ -91,7 +106,7 @@ impl<C: Client> Exchange<'_, C> {
             }
             let left = patience.saturating_sub(Duration::from_millis(now - self.since_ms));
             if !left.is_zero() {
-                self.terms.ticket.set(left.min(LOOK));
+                self.terms.ticket.set(left.min(self.until_it_may_drag()));
                 if !self.terms.ticket.has_expired(cx) {
                     return Poll::Pending;
                 }
@@ -110,6 +125,7 @@ impl<C: Client> Exchange<'_, C> {
             }
             Stage::Head if !awaits_head => Failure::Before(ProxyError::Unread(patience)),
             Stage::Head => Failure::Before(ProxyError::Timeout(patience)),
+            _ if self.reader_waits => Failure::During(ProxyError::Unheard(patience)),
             _ => Failure::During(ProxyError::Stalled(patience)),
         }))
     }

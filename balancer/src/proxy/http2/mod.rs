@@ -10,7 +10,7 @@ mod pipe;
 mod streams;
 pub mod upgrade;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -33,19 +33,22 @@ use tower::ServiceExt;
 
 use super::access_log::{Noted, Tally};
 use super::calm::Calm;
-use super::error::{ProxyError, REPLICA, Refusal};
+use super::error::{ProxyError, Refusal};
 use super::exchange::Terms;
 use super::forward::{Asked, Pool, Uncarried};
 use super::key;
 use super::pools::{Pools, Way};
+use super::trace::{self, Onward};
 use super::wire::Framing;
 use super::wire::emit::{self, Arrival, ClientName};
 use super::wire::request::{RequestError, is_idempotent};
 use super::worker::Worker;
+use crate::limit::Limit;
 use client::Http2;
+use grpc::{Account, Calls};
 use head::{as_head, cookies, fields, framing};
 use pipe::PipeBody;
-use streams::Streams;
+use streams::{Most, Streams};
 
 /// How often a silent connection is asked whether it is still there.
 const PING: Duration = Duration::from_secs(20);
@@ -75,15 +78,25 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
 struct Peer {
     worker: Rc<Worker>,
     address: SocketAddr,
+    /// The address that it came to.
+    here: Option<SocketAddr>,
+    /// Connections to replicas for its gRPC alone.
+    calls: OnceCell<Calls>,
     name: ClientName,
     tls: bool,
     requests: Cell<u64>,
     enough: Notify,
 }
 
-/// Serves a connection to its end.
-pub async fn serve<S>(worker: Rc<Worker>, stream: S, address: SocketAddr, tls: bool)
-where
+/// Serves a connection with these ends to its end. Its first request is due by what was left for a head when it began,
+/// at `since_ms` of the thread's clock.
+pub async fn serve<S>(
+    worker: Rc<Worker>,
+    stream: S,
+    (address, here): (SocketAddr, Option<SocketAddr>),
+    tls: bool,
+    since_ms: u64,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let pools = worker.pools();
@@ -100,12 +113,20 @@ where
         .initial_stream_window_size(limits.stream_window.min(limits.connection_window))
         .initial_connection_window_size(limits.connection_window);
     let (first, last) = (limits.header_timeout, limits.header_timeout);
-    let streams = Streams::new(worker.watch.ticket(), first, limits.idle_timeout, limits.max_resets);
+    let streams = Streams::new(
+        worker.watch.ticket(),
+        (since_ms, first),
+        limits.idle_timeout,
+        Most { streams: limits.max_streams, resets: limits.max_resets },
+        worker.front.metrics.clone(),
+    );
     drop(pools); // what holds for its requests is asked for each
     let peer = Rc::new(Peer {
         name: ClientName::new(address.ip()),
         worker: worker.clone(),
         address,
+        here,
+        calls: OnceCell::new(),
         tls,
         requests: Cell::new(0),
         enough: Notify::new(),
@@ -133,17 +154,35 @@ where
             }
             why = streams.over() => match why {
                 streams::Over::Idle if !sent_away => {
+                    let asked = served.requests.get() > 0;
+                    let limit = if asked { Limit::IdleTime } else { Limit::HeaderTime };
+                    worker.front.metrics.limit_hit(limit);
                     sent_away = true;
                     streams.patience(last);
                     connection.as_mut().graceful_shutdown();
                 }
-                why => return tracing::debug!(?why, %address, "a client's connection is cut"),
+                why => {
+                    if why == streams::Over::Resets {
+                        worker.front.metrics.limit_hit(Limit::Resets);
+                    }
+                    return tracing::debug!(?why, %address, "a client's connection is cut");
+                }
             },
         }
     };
     if let Err(error) = ended {
+        if is_flood(&error) {
+            worker.front.metrics.limit_hit(Limit::Floods);
+        }
         tracing::debug!(%error, %address, "a client's connection ended early");
     }
+}
+
+/// Whether the framing below has ended a connection because it was flooded; it does not say what with.
+fn is_flood(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|error| error.downcast_ref::<h2::Error>())
+        .is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 impl Peer {
@@ -153,29 +192,85 @@ impl Peer {
         let most = pools.config.calm.max_requests_per_connection;
         self.requests.set(self.requests.get() + 1);
         if most > 0 && self.requests.get() == most {
-            front.metrics.limit_hit("requests_per_connection");
+            front.metrics.limit_hit(Limit::RequestsPerConnection);
             self.enough.notify_one();
         }
-        let noted = self.note(&pools.calm, &request);
         let way = pools.way(|| host(&request), request.uri().path());
-        // One that is carried like a request of HTTP/1 has its line written when it has ended.
-        let is_carried = matches!(way, Way::To(_)) && !grpc::is_grpc(request.headers());
-        if noted.is_none() || !is_carried {
-            let response = self.clone().answer(&pools, request, way, None).await;
-            if let Some(noted) = &noted {
-                let tally = Tally::default();
-                tally.status.set(response.status().as_u16());
-                tally.bytes.set(response.body().size_hint().exact().unwrap_or(0));
-                tally.replica.replace(response.headers().get(REPLICA).cloned());
-                self.log(noted, &tally);
-            }
-            return response;
+        let noted = self.note(&pools.calm, &request, way);
+        if grpc::is_grpc(request.headers()) {
+            return self.call(&pools, request, way, noted).await;
         }
-        self.answer(&pools, request, way, noted).await
+        // One that is carried like a request of HTTP/1 has its line written when it has ended.
+        if matches!(way, Way::To(_)) {
+            return self.answer(&pools, request, way, noted).await;
+        }
+        let Some(noted) = noted else {
+            return self.answer(&pools, request, way, None).await;
+        };
+        let response = self.clone().answer(&pools, request, way, None).await;
+        self.tell(&noted, &response);
+        response
     }
 
-    fn note(&self, calm: &Calm, request: &Request<Incoming>) -> Option<Box<Noted>> {
-        let mut noted = calm.note("HTTP/2.0")?;
+    /// Answers a call of gRPC.
+    async fn call(
+        self: Rc<Self>,
+        pools: &Pools,
+        request: Request<Incoming>,
+        way: Way<'_>,
+        noted: Option<Box<Noted>>,
+    ) -> Response<AnswerBody> {
+        let request_id = self.worker.request_id();
+        let tally = Rc::new(Tally::default());
+        let account = noted.map(|mut noted| {
+            if noted.request_id.is_empty() {
+                noted.request_id = request_id.to_vec();
+            }
+            Account::new(self.clone(), noted, tally.clone())
+        });
+        let answered = match (self.unwelcome(pools, &request), way) {
+            (Some(error), _) => self.refuse(error.into()),
+            (None, Way::Administer) => self.administer(request).await,
+            (None, Way::Nowhere) => grpc::unrouted(&self.worker, request.uri().path()),
+            (None, Way::To(pool)) => {
+                let ends = pool.ends(self.address, self.here);
+                let calls = if ends.is_some() { self.own_calls() } else { &self.worker.calls };
+                let way = grpc::Way { calls, ends: ends.as_ref() };
+                let onward = account.as_ref().map(|account| account.noted.span.onward()).unwrap_or_default();
+                let arrival = self.arrival(&request_id, onward);
+                grpc::forward(&self.worker, pool, way, request, &arrival, &tally).await
+            }
+        };
+        match account {
+            Some(account) => account.answered(answered),
+            None => answered,
+        }
+    }
+
+    /// The connections to replicas of this client alone.
+    fn own_calls(&self) -> &Calls {
+        self.calls.get_or_init(|| {
+            let calls = Calls::default();
+            self.worker.knows(calls.known());
+            calls
+        })
+    }
+
+    /// Why a request is not even looked at, if it is not.
+    fn unwelcome(&self, pools: &Pools, request: &Request<Incoming>) -> Option<ProxyError> {
+        if let Err(error) = head::names_one_host(request.uri(), request.headers()) {
+            return Some(error);
+        }
+        if let Err(wait) = pools.calm.clients.request(self.address.ip()) {
+            return Some(ProxyError::TooOften(wait));
+        }
+        (request.headers().len() > pools.config.calm.max_header_fields).then(|| RequestError::Fields.into())
+    }
+
+    fn note(&self, calm: &Calm, request: &Request<Incoming>, way: Way<'_>) -> Option<Box<Noted>> {
+        let traceparent =
+            || trace::only(request.headers().get_all("traceparent").iter().map(HeaderValue::as_bytes));
+        let mut noted = calm.note("HTTP/2.0", traceparent)?;
         let field =
             |name: &str| request.headers().get(name).map_or(Vec::new(), |value| value.as_bytes().to_vec());
         request.method().as_str().clone_into(&mut noted.method);
@@ -183,15 +278,39 @@ impl Peer {
         noted.request_id = field("x-request-id");
         noted.referer = field("referer");
         noted.agent = field("user-agent");
+        if let Way::To(pool) = way {
+            noted.pool = Some(pool.config.name.clone());
+        }
+        if noted.span.is_recorded() {
+            noted.secure = self.tls;
+            let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+            authority.unwrap_or_else(|| host(request)).clone_into(&mut noted.host);
+        }
         Some(noted)
     }
 
     fn log(&self, noted: &Noted, tally: &Tally) {
-        if let Some(log) = &self.worker.pools().calm.log {
-            log.write(noted, self.address.ip(), tally);
-        }
+        self.worker.pools().calm.tell(noted, self.address.ip(), tally);
     }
 
+    /// Refuses what is not carried. One who is `noted` here is told of nowhere else.
+    fn turn_away(&self, error: ProxyError, noted: Option<Box<Noted>>) -> Response<AnswerBody> {
+        let response = self.refuse(error.into());
+        if let Some(noted) = noted {
+            self.tell(&noted, &response);
+        }
+        response
+    }
+
+    /// Tells of a request that was answered here.
+    fn tell(&self, noted: &Noted, response: &Response<AnswerBody>) {
+        let tally = Tally::default();
+        tally.status.set(response.status().as_u16());
+        tally.bytes.set(response.body().size_hint().exact().unwrap_or(0));
+        self.log(noted, &tally);
+    }
+
+    /// Answers a request. What is carried like one of HTTP/1 is `noted`; of the rest the caller tells.
     async fn answer(
         self: Rc<Self>,
         pools: &Pools,
@@ -199,28 +318,16 @@ impl Peer {
         way: Way<'_>,
         noted: Option<Box<Noted>>,
     ) -> Response<AnswerBody> {
-        if let Err(error) = head::names_one_host(request.uri(), request.headers()) {
-            return self.refuse(error.into());
+        if let Some(error) = self.unwelcome(pools, &request) {
+            return self.turn_away(error, noted);
         }
-        if let Err(wait) = pools.calm.clients.request(self.address.ip()) {
-            return self.refuse(ProxyError::TooOften(wait).into());
-        }
-        if request.headers().len() > pools.config.calm.max_header_fields {
-            return self.refuse(ProxyError::from(RequestError::Fields).into());
-        }
-        let is_grpc = grpc::is_grpc(request.headers());
         let pool = match way {
             Way::Administer => return self.administer(request).await,
-            Way::Nowhere if is_grpc => return grpc::unrouted(&self.worker, request.uri().path()),
             Way::Nowhere => {
                 return self.refuse(ProxyError::NoRoute(request.uri().path().to_owned()).into());
             }
             Way::To(pool) => pool,
         };
-        if is_grpc {
-            let request_id = self.worker.request_id();
-            return grpc::forward(&self.worker, pool, request, &self.arrival(&request_id)).await;
-        }
         let (done, answered) = oneshot::channel();
         tokio::task::spawn_local(self.clone().carry_and_log(pool.clone(), request, done, noted));
         // Whoever carries it answers, unless the client has gone away.
@@ -247,7 +354,7 @@ impl Peer {
         request: Request<Incoming>,
         done: oneshot::Sender<Response<AnswerBody>>,
         tally: &Tally,
-        noted: Option<&mut Noted>,
+        mut noted: Option<&mut Noted>,
     ) {
         let began = std::time::Instant::now();
         let (head, body) = request.into_parts();
@@ -269,10 +376,11 @@ impl Peer {
         let (key, head) = key;
         let request_id = self.worker.request_id();
         let logged = noted.is_some();
-        if let Some(noted) = noted.filter(|noted| noted.request_id.is_empty()) {
+        if let Some(noted) = noted.as_mut().filter(|noted| noted.request_id.is_empty()) {
             noted.request_id = request_id.to_vec();
         }
-        emit::request(&mut text, &head, &self.arrival(&request_id), framing);
+        let onward = noted.as_ref().map(|noted| noted.span.onward()).unwrap_or_default();
+        emit::request(&mut text, &head, &self.arrival(&request_id, onward), framing);
         if head.fields.iter().any(|field| field.name == "te") {
             // HTTP/2 knows only `trailers` here. Replicas ask for it before they send any (RFC 9110 section 6.5.1).
             text.truncate(text.len() - 2);
@@ -286,9 +394,11 @@ impl Peer {
             framing,
             to_head: head.method == "HEAD",
             may_upgrade: false,
+            expects: false, // it would never be told
             began,
             draining: &self.worker.draining,
         };
+        let ends = pool.ends(self.address, self.here);
         let asked = Asked {
             key: &key,
             idempotent: is_idempotent(head.method),
@@ -296,6 +406,7 @@ impl Peer {
             worker: self.worker.index,
             tally,
             logged,
+            ends: ends.as_ref(),
         };
         match pool.forward(asked, &mut client).await {
             // The replica's place is held until the client has got everything.
@@ -309,9 +420,9 @@ impl Peer {
     }
 
     /// What a replica is told of a request that came over this connection.
-    fn arrival<'a>(&'a self, request_id: &'a [u8]) -> Arrival<'a> {
+    fn arrival<'a>(&'a self, request_id: &'a [u8], onward: Onward<'a>) -> Arrival<'a> {
         let trusted = self.worker.pools().config.trusts(self.address.ip());
-        Arrival { client: &self.name, trusted, tls: self.tls, request_id }
+        Arrival { client: &self.name, trusted, tls: self.tls, request_id, onward }
     }
 
     async fn administer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {

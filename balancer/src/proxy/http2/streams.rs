@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::AnswerBody;
 use super::pipe::BrokenOff;
+use crate::limit::Limit;
+use crate::metrics::Metrics;
 use crate::proxy::watch::Ticket;
 
 /// Resets are counted for so long.
@@ -31,6 +34,15 @@ pub(super) enum Over {
     Resets,
 }
 
+/// What a connection may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    /// Streams at a time.
+    pub(super) streams: u32,
+    /// Streams that are taken back, in ten seconds.
+    pub(super) resets: u32,
+}
+
 /// The streams of a connection.
 #[derive(Debug)]
 pub(super) struct Streams {
@@ -38,21 +50,36 @@ pub(super) struct Streams {
     patience: Cell<Duration>,
     /// Those that wait for a replica.
     busy: Cell<usize>,
-    most_resets: u32,
+    /// Those that have not ended.
+    open: Cell<u32>,
+    most: Most,
+    /// That it has as many as it may was counted.
+    crowded: Cell<bool>,
+    metrics: Arc<Metrics>,
     resets: Cell<u32>,
     counting_since_ms: Cell<u64>,
 }
 
 impl Streams {
-    /// None yet: the first is to come within `first`; later ones, and whatever a client is to read, within `patience`.
-    pub(super) fn new(ticket: Ticket, first: Duration, patience: Duration, most_resets: u32) -> Rc<Self> {
-        ticket.set(first);
+    /// None yet: the first is to come so long after that moment; later ones, and whatever a client is to read, within
+    /// `patience`.
+    pub(super) fn new(
+        ticket: Ticket,
+        (since_ms, first): (u64, Duration),
+        patience: Duration,
+        most: Most,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        ticket.set_from(since_ms, first);
         Rc::new(Self {
             counting_since_ms: Cell::new(ticket.now_ms()),
             ticket,
             patience: Cell::new(patience),
             busy: Cell::new(0),
-            most_resets,
+            open: Cell::new(0),
+            most,
+            crowded: Cell::new(false),
+            metrics,
             resets: Cell::new(0),
         })
     }
@@ -61,6 +88,11 @@ impl Streams {
     pub(super) fn open(self: &Rc<Self>) -> Open {
         let open = Open { streams: self.clone(), busy: Cell::new(false), answered: false };
         open.waits_for_replica();
+        self.open.set(self.open.get() + 1);
+        // More are refused below, unseen: that there is no room for them is what can be counted.
+        if self.open.get() >= self.most.streams && !self.crowded.replace(true) {
+            self.metrics.limit_hit(Limit::Streams);
+        }
         open
     }
 
@@ -76,7 +108,7 @@ impl Streams {
     pub(super) async fn over(&self) -> Over {
         std::future::poll_fn(|cx| {
             let expired = self.ticket.has_expired(cx);
-            if self.resets.get() > self.most_resets {
+            if self.resets.get() > self.most.resets {
                 return Poll::Ready(Over::Resets);
             }
             if expired { Poll::Ready(Over::Idle) } else { Poll::Pending }
@@ -97,7 +129,7 @@ impl Streams {
             self.resets.set(0);
         }
         self.resets.set(self.resets.get().saturating_add(1));
-        if self.resets.get() > self.most_resets {
+        if self.resets.get() > self.most.resets {
             self.ticket.wake();
         }
     }
@@ -136,6 +168,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.waits_for_client();
+        self.streams.open.set(self.streams.open.get() - 1);
         if !self.answered {
             self.streams.was_reset();
         }

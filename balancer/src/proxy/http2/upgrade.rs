@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::PREFACE;
-use crate::proxy::stream::Rewound;
+use crate::proxy::stream::{Rewound, Stream};
 use crate::proxy::wire::Framing;
 use crate::proxy::wire::Version;
 use crate::proxy::wire::fields::{Known, known, named_by_connection};
@@ -139,16 +139,16 @@ fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]
 
 /// The connection, as the framing underneath sees it.
 #[derive(Debug)]
-pub struct Upgraded {
-    rest: Rewound,
+pub struct Upgraded<S = Stream> {
+    rest: Rewound<S>,
     upgrade: Option<Upgrade>,
     /// What came before the client's settings were all there.
     beginning: Vec<u8>,
 }
 
-impl Upgraded {
+impl<S: AsyncRead + Unpin> Upgraded<S> {
     /// `rest`: what comes after the request.
-    pub fn new(rest: Rewound, upgrade: Upgrade) -> Self {
+    pub fn new(rest: Rewound<S>, upgrade: Upgrade) -> Self {
         Self { rest, upgrade: Some(upgrade), beginning: Vec::new() }
     }
 
@@ -194,7 +194,7 @@ impl Upgraded {
     }
 }
 
-impl AsyncRead for Upgraded {
+impl<S: AsyncRead + Unpin> AsyncRead for Upgraded<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -206,7 +206,7 @@ impl AsyncRead for Upgraded {
     }
 }
 
-impl AsyncWrite for Upgraded {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Upgraded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().rest).poll_write(cx, bytes)
     }

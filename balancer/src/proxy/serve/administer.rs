@@ -42,7 +42,7 @@ impl Talk {
         tally.status.set(head.status.as_u16());
         tally.bytes.set(body.len() as u64);
         self.log(&tally);
-        self.client.keep_alive &= !self.worker.draining.get();
+        self.client.keep_alive &= self.worker.draining.get().is_none();
         write_answer(self.client.out.bytes(), &head, &body, self.client.keep_alive, to_head);
         self.flush().await.is_ok() && self.client.keep_alive
     }

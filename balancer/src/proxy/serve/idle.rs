@@ -5,6 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Talk;
+use crate::limit::Limit;
 use crate::proxy::error::ProxyError;
 use crate::proxy::stream::Stream;
 use crate::proxy::watch::Ticket;
@@ -20,6 +21,8 @@ enum Comes {
     News,
     /// Not its first request.
     TooLate,
+    /// Not another one for as long as it may be idle.
+    TooIdle,
     /// Nothing more.
     Nothing,
 }
@@ -36,11 +39,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// A connection on which nothing was said.
-    pub fn new(stream: Stream, peer: SocketAddr, place: Place) -> Self {
+    /// A connection on which nothing was said, and which was accepted at this moment of the thread's clock: the time for
+    /// its first head runs from there, whatever came before the head.
+    pub fn new(stream: Stream, peer: SocketAddr, place: Place, since_ms: u64) -> Self {
         let ticket = place.worker.watch.ticket();
-        let idle_since_ms = ticket.now_ms();
-        Self { stream, peer, place, ticket, requests: 0, idle_since_ms }
+        Self { stream, peer, place, ticket, requests: 0, idle_since_ms: since_ms }
     }
 
     /// Serves it to its end.
@@ -60,6 +63,10 @@ impl Session {
                 let busy = match comes {
                     Comes::News => Box::pin(Talk::new(session).busy()).await,
                     Comes::TooLate => return Box::pin(session.end_too_slow()).await,
+                    Comes::TooIdle => {
+                        session.place.worker.front.metrics.limit_hit(Limit::IdleTime);
+                        return Box::pin(Talk::new(session).leave()).await;
+                    }
                     Comes::Nothing => return Box::pin(Talk::new(session).leave()).await,
                 };
                 let Some(idle) = busy else { return };
@@ -96,13 +103,15 @@ impl Session {
             if self.stream.has_news(cx) {
                 return Poll::Ready(Comes::News);
             }
-            if worker.draining.get() && !leaving {
+            if let Some(drained_ms) = worker.draining.get().filter(|_| !leaving) {
                 leaving = true;
-                self.ticket.set(LAST_CHANCE.min(patience));
+                // From a fixed moment: empty lines, which are no request, do not renew it.
+                self.ticket.set_from(drained_ms.max(self.idle_since_ms), LAST_CHANCE.min(patience));
             }
             Poll::Ready(match self.ticket.has_expired(cx) {
                 false => return Poll::Pending,
                 true if first && !leaving => Comes::TooLate,
+                true if !leaving => Comes::TooIdle,
                 true => Comes::Nothing,
             })
         })

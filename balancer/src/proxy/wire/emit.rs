@@ -8,6 +8,7 @@ use super::forwarded::Forwarded;
 use super::request::Request;
 use super::response::Response;
 use super::{Framing, Version};
+use crate::proxy::trace::Onward;
 
 /// What a replica is told about a request besides what the client sent.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub struct Arrival<'a> {
     pub tls: bool,
     /// The name of the request, if it came without one.
     pub request_id: &'a [u8],
+    /// Which span it is sent on from, if from one of ours.
+    pub onward: Onward<'a>,
 }
 
 /// A client's address as it stands in headers, made once a connection.
@@ -54,7 +57,13 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, arrival: &Arrival<'_>, 
         if !passes || request.said.names_fields && named_by_connection(request.fields, field.name) {
             continue;
         }
+        if arrival.onward.replaces(field.name) {
+            continue;
+        }
         put(out, &[field.name.as_bytes(), b": ", field.value, b"\r\n"]);
+    }
+    if let Some(traceparent) = arrival.onward.traceparent() {
+        put(out, &[b"traceparent: ", traceparent, b"\r\n"]);
     }
     if framing == Framing::None && request.said.length.is_some() {
         out.extend_from_slice(b"Content-Length: 0\r\n");

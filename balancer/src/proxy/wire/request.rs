@@ -4,6 +4,7 @@ use httparse::{Header, Status};
 
 use super::fields::{FieldError, Room, Said, said};
 use super::{Framing, Version, lines_end_in_crlf};
+use crate::proxy::trace;
 
 const LONGEST_METHOD: usize = 32;
 
@@ -125,6 +126,12 @@ impl<'a> Request<'a> {
     /// The host that is asked for: of the target, else of the field.
     pub fn host(&self) -> &'a [u8] {
         self.target.authority.map(str::as_bytes).or(self.said.host).unwrap_or_default()
+    }
+
+    /// The value of the field with this name, if there is one of it.
+    pub fn only(&self, name: &str) -> Option<&'a [u8]> {
+        let named = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        trace::only(named.map(|field| field.value))
     }
 
     /// The value of the first field with this name.

@@ -261,3 +261,24 @@ fn the_last_replica_goes_when_it_no_longer_serves() {
          missed a      | kill a#2",
     );
 }
+
+#[test]
+fn one_that_starts_and_gives_no_good_heartbeat_says_why() {
+    check(
+        settings(),
+        "begin a b     | remember, spawn a#1, spawn b#2
+         spawned a     | ask a#1
+         why a         |
+         missed a      |
+         why a         | no answer
+         state         | a=starting b=starting
+         wait 20       | ask a#1
+         good a        |
+         why a         |
+         spawned b     | ask b#2
+         missed b      |
+         wait 20       | ask b#2
+         wait 5000     | ask a#1, kill b#2
+         why b         | no good heartbeat within 5s of its start: no answer",
+    );
+}

@@ -7,23 +7,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use h2::RecvStream;
+use http_body::{Body, Frame};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::pipe::BrokenOff;
-use super::traffic::Traffic;
-use super::words::{Code, meaning, status};
+use super::call::Carried;
+use super::words::{Code, Ended, meaning, status};
 use super::{GIVEN_UP, TOO_LATE};
-use crate::proxy::upstream::Flight;
+use crate::metrics::Metrics;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Answering {
     open: Rc<RefCell<Open>>,
-    traffic: Rc<Traffic>,
     given_up: Pin<Box<WaitForCancellationFutureOwned>>,
     guard: AbortHandle,
 }
@@ -32,7 +31,7 @@ pub(super) struct Answering {
 #[derive(Debug, Default)]
 struct Open {
     /// Dropped as soon as nothing more of it is wanted: the replica learns of that, and its place is free.
-    call: Option<(Incoming, Flight)>,
+    call: Option<(RecvStream, Carried)>,
     /// What the caller is told in place of the rest.
     last_words: Option<(Code, String)>,
     reader: Option<Waker>,
@@ -51,22 +50,32 @@ impl Open {
 impl Answering {
     /// An answer that has begun. It is watched by a task of its own: a caller that reads nothing would never ask for
     /// a frame, and so never learn that it is too late.
-    pub(super) fn new(body: Incoming, flight: Flight, traffic: Rc<Traffic>, ends: Option<Instant>) -> Self {
-        let given_up = Box::pin(flight.upstream.given_up());
-        let open = Rc::new(RefCell::new(Open { call: Some((body, flight)), ..Open::default() }));
-        traffic.moved();
-        let (guarded, watched) = (open.clone(), traffic.clone());
+    pub(super) fn new(
+        body: RecvStream,
+        carried: Carried,
+        ends: Option<Instant>,
+        metrics: std::sync::Arc<Metrics>,
+    ) -> Self {
+        let given_up = Box::pin(carried.flight.upstream.given_up());
+        let watched = carried.traffic.clone();
+        watched.moved();
+        let open = Rc::new(RefCell::new(Open { call: Some((body, carried)), ..Open::default() }));
+        let guarded = open.clone();
         let guard = tokio::task::spawn_local(async move {
-            let words = match ends {
-                Some(ends) => {
-                    sleep_until(ends).await;
-                    TOO_LATE.to_owned()
+            let late = async {
+                match ends {
+                    Some(ends) => sleep_until(ends).await,
+                    None => std::future::pending().await,
                 }
-                None => format!("nothing of the answer passed for {:?}", watched.silence(false).await),
             };
-            guarded.borrow_mut().end(Code::DeadlineExceeded, words);
+            let ended = tokio::select! {
+                () = late => Ended { code: Code::DeadlineExceeded, limit: None, words: TOO_LATE.to_owned() },
+                over = watched.over(false) => Ended::of(over, "nothing of the answer passed for"),
+            };
+            ended.limit.into_iter().for_each(|limit| metrics.limit_hit(limit));
+            guarded.borrow_mut().end(ended.code, ended.words);
         });
-        Self { open, traffic, given_up, guard: guard.abort_handle() }
+        Self { open, given_up, guard: guard.abort_handle() }
     }
 }
 
@@ -74,6 +83,24 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.guard.abort();
         self.open.borrow_mut().call = None;
+    }
+}
+
+/// The next frame of an answer; its bytes make room for others.
+fn poll_frame(
+    stream: &mut RecvStream,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    match stream.poll_data(cx) {
+        Poll::Ready(Some(Ok(data))) => {
+            let room = stream.flow_control().release_capacity(data.len());
+            Poll::Ready(Some(room.map(|()| Frame::data(data))))
+        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+        Poll::Ready(None) => {
+            stream.poll_trailers(cx).map(|trailers| Some(trailers.transpose()?.map(Frame::trailers)))
+        }
+        Poll::Pending => Poll::Pending,
     }
 }
 
@@ -87,14 +114,14 @@ impl Body for Answering {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         let mut open = this.open.borrow_mut();
-        if let Some((body, flight)) = &mut open.call {
-            match Pin::new(body).poll_frame(cx) {
+        if let Some((body, carried)) = &mut open.call {
+            match poll_frame(body, cx) {
                 Poll::Ready(Some(Err(error))) => {
-                    flight.upstream.metrics.broke_off();
+                    carried.flight.upstream.metrics.broke_off();
                     open.end(meaning(&error), "the replica ended the call before its status".to_owned());
                 }
                 Poll::Ready(frame) => {
-                    this.traffic.moved();
+                    carried.traffic.moved();
                     return Poll::Ready(frame.map(|frame| frame.map_err(|_| BrokenOff)));
                 }
                 Poll::Pending if this.given_up.as_mut().poll(cx).is_ready() => {
@@ -116,9 +143,5 @@ impl Body for Answering {
             Some((body, _)) => body.is_end_stream(),
             None => open.last_words.is_none(),
         }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.open.borrow().call.as_ref().map(|(body, _)| body.size_hint()).unwrap_or_default()
     }
 }

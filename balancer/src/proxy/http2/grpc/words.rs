@@ -7,11 +7,15 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 
 use super::super::{AnswerBody, boxed};
+use super::traffic::Over;
+use crate::limit::Limit;
+use crate::proxy::error::ProxyError;
 
 /// The codes that the balancer itself answers with (grpc/status.h).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Code {
     Cancelled = 1,
+    Unknown = 2,
     DeadlineExceeded = 4,
     PermissionDenied = 7,
     ResourceExhausted = 8,
@@ -20,23 +24,64 @@ pub(super) enum Code {
     Unavailable = 14,
 }
 
+/// How a call ends before its replica has ended it.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: Code,
+    /// Of the caller's, as the metrics name it.
+    pub(super) limit: Option<Limit>,
+    pub(super) words: String,
+}
+
+impl Ended {
+    /// What `over` means; `silent` says what of.
+    pub(super) fn of(over: Over, silent: &str) -> Self {
+        let (code, error) = match over {
+            Over::Silence(patience) => {
+                let words = format!("{silent} {patience:?}");
+                return Self { code: Code::DeadlineExceeded, limit: None, words };
+            }
+            Over::TooLarge => (Code::ResourceExhausted, ProxyError::TooLarge),
+            Over::SlowBody(rate) => (Code::ResourceExhausted, ProxyError::SlowBody(rate)),
+        };
+        Self { code, limit: error.limit(), words: error.to_string() }
+    }
+}
+
 /// What a replica's end of a call means (gRPC over HTTP/2, "HTTP2 Transport Mapping", errors). A connection that
 /// broke is UNAVAILABLE: nobody knows whether the call ran, and it is not sent again from here.
-pub(super) fn meaning(error: &hyper::Error) -> Code {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(reason) = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
-            return match reason {
-                h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR => Code::Unavailable,
-                h2::Reason::CANCEL => Code::Cancelled,
-                h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
-                h2::Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
-                _ => Code::Internal,
-            };
-        }
-        source = error.source();
+pub(super) fn meaning(error: &h2::Error) -> Code {
+    if error.is_library() {
+        return Code::Internal; // what it said is no HTTP/2
     }
-    Code::Unavailable
+    match error.reason() {
+        None | Some(h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR) => Code::Unavailable,
+        Some(h2::Reason::CANCEL) => Code::Cancelled,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
+        Some(h2::Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
+        Some(_) => Code::Internal,
+    }
+}
+
+/// Whether a replica has refused a call unread (RFC 9113 section 8.7).
+pub(super) fn is_refusal(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+/// Whether a replica that ended a call so has failed: with these it says that it does not want this one call, or not in
+/// this protocol, which any client can bring about.
+pub(super) fn is_the_replicas_fault(error: &h2::Error) -> bool {
+    use h2::Reason;
+    !matches!(
+        error.reason().filter(|_| error.is_remote()),
+        Some(
+            Reason::REFUSED_STREAM
+                | Reason::HTTP_1_1_REQUIRED
+                | Reason::PROTOCOL_ERROR
+                | Reason::ENHANCE_YOUR_CALM
+                | Reason::INADEQUATE_SECURITY
+        )
+    )
 }
 
 /// Whether a request is a call of gRPC.

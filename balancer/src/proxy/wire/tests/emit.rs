@@ -13,6 +13,7 @@ use super::super::request::Request;
 use super::super::response::Response;
 use super::super::{Framing, Version};
 use super::config;
+use crate::proxy::trace::Onward;
 
 const NAMES: [&str; 22] = [
     "Accept",
@@ -131,7 +132,7 @@ proptest! {
         let mut storage = room();
         let (before, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
         let name = ClientName::new(IpAddr::from([192, 0, 2, 7]));
-        let arrival = Arrival { client: &name, trusted, tls: false, request_id: b"fresh" };
+        let arrival = Arrival { client: &name, trusted, tls: false, request_id: b"fresh", onward: Onward::default() };
         let mut out = Vec::new();
         emit::request(&mut out, &before, &arrival, before.framing);
         out.extend_from_slice(b"behind");
@@ -231,7 +232,8 @@ fn a_name_that_some_read_as_ours_ends_here() {
     assert_eq!(request.framing, Framing::None);
     let name = ClientName::new(IpAddr::from([192, 0, 2, 7]));
     for trusted in [true, false] {
-        let arrival = Arrival { client: &name, trusted, tls: false, request_id: b"fresh" };
+        let arrival =
+            Arrival { client: &name, trusted, tls: false, request_id: b"fresh", onward: Onward::default() };
         let mut out = Vec::new();
         emit::request(&mut out, &request, &arrival, request.framing);
         let mut storage = room();

@@ -1,0 +1,196 @@
+//! gRPC as clients speak it: the contract's service, health and reflection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use super::{Asked, Node, Refusal, words};
+use crate::peer_wire::peer_server::PeerServer;
+use crate::peers::LARGEST_MESSAGE;
+use crate::query::Query;
+use crate::record;
+use crate::topology::ProcessId;
+use crate::wire::overlay_node_server::{OverlayNode, OverlayNodeServer};
+use crate::wire::{
+    CancelRequest, CancelResponse, ChunkRequest, ChunkResponse, MetricsRequest, MetricsResponse,
+    QueryRequest, QueryResponse, ReleaseRequest, ReleaseResponse, ShutdownRequest, ShutdownResponse,
+    StreamPiece,
+};
+
+/// Bytes of a piece of a stream.
+const PIECE: usize = 1 << 20;
+/// Hops that a request may have come over.
+const MOST_HOPS: usize = 64;
+
+/// All services of a process.
+pub(super) async fn routes(node: &Arc<Node>) -> Routes {
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_serving::<OverlayNodeServer<Edge>>().await;
+    let described = include_bytes!(concat!(env!("OUT_DIR"), "/overlay.bin"));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(described)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let peer = PeerServer::new(super::peer_edge::Edge(node.clone()))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    Routes::new(OverlayNodeServer::new(Edge(node.clone())))
+        .add_service(peer)
+        .add_service(service)
+        .add_service(reflection().build_v1().expect("the description is ours"))
+        .add_service(reflection().build_v1alpha().expect("the description is ours"))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Edge(Arc<Node>);
+
+/// What is left of the time that a caller gives.
+pub(super) fn time_of<T>(request: &Request<T>) -> Option<Duration> {
+    let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+impl Edge {
+    async fn ask(
+        &self,
+        request: Request<QueryRequest>,
+    ) -> (Asked, Result<Arc<crate::results::Answer>, Refusal>) {
+        let within = time_of(&request);
+        let QueryRequest { query_type, query_params, hops, client_id, query_id } = request.into_inner();
+        let loops = hops.len() > MOST_HOPS;
+        let hops = hops.iter().take(MOST_HOPS).map(|hop| ProcessId::from(hop.as_str())).collect();
+        let mut asked = Asked { query: Query::default(), hops, client: client_id, query_id, within };
+        if loops {
+            return (asked, Err(Refusal::Loop));
+        }
+        match Query::parse(&query_type, &query_params) {
+            Ok(query) => asked.query = query,
+            Err(error) => return (asked, Err(Refusal::Invalid(error))),
+        }
+        let outcome = self.0.answer(asked.clone()).await;
+        (asked, outcome)
+    }
+}
+
+#[tonic::async_trait]
+impl OverlayNode for Edge {
+    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
+        let (asked, outcome) = self.ask(request).await;
+        Ok(Response::new(words::response(&self.0.process.id, &asked, &outcome)))
+    }
+
+    async fn get_chunk(&self, request: Request<ChunkRequest>) -> Result<Response<ChunkResponse>, Status> {
+        let ChunkRequest { uid, chunk_index } = request.into_inner();
+        let none = |status: &str, total_chunks| ChunkResponse {
+            uid: uid.clone(),
+            chunk_index,
+            total_chunks,
+            data: "[]".into(),
+            is_last: true,
+            status: status.into(),
+        };
+        let Some(answer) = self.0.result(&uid).await else { return Ok(Response::new(none("not_found", 0))) };
+        let total_chunks = i32::try_from(answer.chunks()).unwrap_or(i32::MAX);
+        let data = u64::try_from(chunk_index).ok().and_then(|index| answer.chunk_json(index));
+        let Some(data) = data else { return Ok(Response::new(none("out_of_range", total_chunks))) };
+        let is_last = chunk_index + 1 == total_chunks;
+        Ok(Response::new(ChunkResponse {
+            uid,
+            chunk_index,
+            total_chunks,
+            data,
+            is_last,
+            status: "success".into(),
+        }))
+    }
+
+    async fn get_metrics(
+        &self,
+        _request: Request<MetricsRequest>,
+    ) -> Result<Response<MetricsResponse>, Status> {
+        let node = &self.0;
+        let strategies = node.asker.strategies;
+        let (active, waiting) = node.admission.load();
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let held = node.asker.holdings.now();
+        let files = held.iter().flat_map(|held| held.values()).filter_map(|held| held.as_ref().ok());
+        Ok(Response::new(MetricsResponse {
+            process_id: node.process.id.to_string(),
+            role: node.process.role.name().into(),
+            team: node.process.team.clone(),
+            active_requests: number(active),
+            max_capacity: number(crate::admission::MOST),
+            is_healthy: held.is_some(),
+            queue_size: number(waiting),
+            avg_processing_time_ms: node.metrics.average_ms(),
+            data_files_loaded: number(files.map(|partition| partition.files).sum()),
+            forwarding_strategy: strategies.forwarding.name().into(),
+            async_forwarding: strategies.async_forwarding,
+            chunking_strategy: strategies.chunking.name().into(),
+            fairness_strategy: strategies.fairness.name().into(),
+            recent_logs: node.journal.lines(),
+        }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        tracing::info!(graceful = request.into_inner().graceful, "a client asks for the end");
+        self.0.stopping.cancel();
+        Ok(Response::new(ShutdownResponse { status: "shutting_down".into() }))
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        let status = if self.0.cancel(&request.into_inner().query_id) { "cancelled" } else { "not_found" };
+        Ok(Response::new(CancelResponse { status: status.into() }))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let released = self.0.results.release(&request.into_inner().uid).await;
+        let status = if released { "released" } else { "not_found" };
+        Ok(Response::new(ReleaseResponse { status: status.into() }))
+    }
+
+    type QueryStreamStream = Pin<Box<dyn Stream<Item = Result<StreamPiece, Status>> + Send>>;
+
+    async fn query_stream(
+        &self,
+        request: Request<QueryRequest>,
+    ) -> Result<Response<Self::QueryStreamStream>, Status> {
+        let (asked, outcome) = self.ask(request).await;
+        let summary = words::response(&self.0.process.id, &asked, &outcome);
+        let pieces: Vec<bytes::Bytes> = match outcome {
+            Err(_) => Vec::new(),
+            Ok(answer) => {
+                let parts = answer.parts.iter().flat_map(|part| {
+                    let whole = part.arrow.clone();
+                    (0..whole.len())
+                        .step_by(PIECE)
+                        .map(move |from| whole.slice(from..whole.len().min(from + PIECE)))
+                });
+                let end = bytes::Bytes::from_static(&record::END);
+                std::iter::once(record::PREFIX.clone()).chain(parts).chain([end]).collect()
+            }
+        };
+        let pieces = stream::iter(pieces).map(|arrow| Ok(StreamPiece { arrow, summary: None }));
+        let last = StreamPiece { arrow: bytes::Bytes::new(), summary: Some(summary) };
+        Ok(Response::new(Box::pin(pieces.chain(stream::iter([Ok(last)])))))
+    }
+}

@@ -1,0 +1,223 @@
+//! HTTP beside gRPC on the same port: heartbeats, metrics, and questions.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::{Asked, Node, Refusal, words};
+use crate::query::Query;
+use crate::record;
+use crate::results::Answer;
+use crate::wire::Coverage;
+
+/// Records that are written at once.
+const AT_ONCE: usize = 1000;
+
+pub(super) fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/heartbeat", get(heartbeat))
+        .route("/metrics", get(metrics))
+        .route("/overlay/query", post(query))
+        .route("/overlay/query/{uid}", axum::routing::delete(release))
+        .route("/overlay/query/{uid}/{chunk}", get(chunk))
+        .with_state(node)
+}
+
+/// Live once the partitions are loaded: until then questions wait.
+async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
+    match node.asker.holdings.now() {
+        Some(_) => StatusCode::OK.into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "its partitions are still being loaded\n").into_response(),
+    }
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    let (active, waiting) = node.admission.load();
+    node.metrics.active.set(i64::try_from(active).unwrap_or(i64::MAX));
+    node.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], node.metrics.text()).into_response()
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Cursor,
+    Ndjson,
+    Csv,
+    Arrow,
+}
+
+fn format_of(headers: &HeaderMap) -> Format {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted
+        .flat_map(|value| value.split(','))
+        .map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    kinds
+        .find_map(|kind| match kind {
+            "application/x-ndjson" => Some(Format::Ndjson),
+            "text/csv" => Some(Format::Csv),
+            "application/vnd.apache.arrow.stream" => Some(Format::Arrow),
+            "application/json" | "*/*" => Some(Format::Cursor),
+            _ => None,
+        })
+        .unwrap_or(Format::Cursor)
+}
+
+async fn query(State(node): State<Arc<Node>>, headers: HeaderMap, text: String) -> Response {
+    let client = headers.get("x-client-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let query_id = headers.get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut asked = Asked {
+        query: Query::default(),
+        hops: Vec::new(),
+        client: client.to_owned(),
+        query_id: query_id.to_owned(),
+        within: None,
+    };
+    let outcome = match Query::from_json(&text) {
+        Ok(query) => {
+            asked.query = query;
+            node.answer(asked.clone()).await
+        }
+        Err(error) => Err(Refusal::Invalid(error)),
+    };
+    let answer = match outcome {
+        Ok(answer) => answer,
+        Err(refusal) => return refused(&refusal),
+    };
+    let format = format_of(&headers);
+    let mut response = match format {
+        Format::Cursor => {
+            let said = words::response(&node.process.id, &asked, &Ok(answer.clone()));
+            Json(json!({
+                "uid": said.uid,
+                "status": said.status,
+                "chunks": said.total_chunks,
+                "matched": said.matched,
+                "returned": said.total_records,
+                "truncated": said.truncated,
+                "coverage": covered(&answer.coverage),
+                "next": format!("/overlay/query/{}/0", said.uid),
+            }))
+            .into_response()
+        }
+        Format::Arrow => {
+            let parts = answer.parts.iter().map(|part| part.arrow.clone());
+            let end = bytes::Bytes::from_static(&record::END);
+            let all: Vec<_> = std::iter::once(record::PREFIX.clone())
+                .chain(parts)
+                .chain([end])
+                .map(Ok::<_, std::convert::Infallible>)
+                .collect();
+            typed("application/vnd.apache.arrow.stream", Body::from_stream(stream::iter(all)))
+        }
+        Format::Ndjson => typed(
+            "application/x-ndjson",
+            lines(answer.clone(), "", |records, row, out| {
+                records.json(row, out);
+                out.push('\n');
+            }),
+        ),
+        Format::Csv => typed(
+            "text/csv; header=present",
+            lines(answer.clone(), record::CSV_HEADER, |records, row, out| records.csv(row, out)),
+        ),
+    };
+    if format != Format::Cursor {
+        let fields = response.headers_mut();
+        for (name, count) in [
+            ("x-slipring-matched", answer.matched),
+            ("x-slipring-returned", answer.returned),
+            ("x-slipring-missing", answer.coverage.missing.len() as u64),
+        ] {
+            fields.insert(name, count.into());
+        }
+    }
+    response
+}
+
+fn typed(kind: &'static str, body: Body) -> Response {
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+/// Records as lines, written as they are read.
+fn lines(
+    answer: Arc<Answer>,
+    head: &'static str,
+    write: impl Fn(&record::Records<'_>, usize, &mut String) + Copy + Send + 'static,
+) -> Body {
+    let steps = stream::unfold(Some(0_u64), move |from| {
+        let answer = answer.clone();
+        async move {
+            let from = from?;
+            let mut text = if from == 0 { head.to_owned() } else { String::new() };
+            answer.each(from, AT_ONCE, |records, row| write(records, row, &mut text));
+            let next = from + AT_ONCE as u64;
+            Some((Ok::<_, std::convert::Infallible>(text), (next < answer.returned).then_some(next)))
+        }
+    });
+    Body::from_stream(steps)
+}
+
+fn covered(coverage: &Coverage) -> Value {
+    let missing =
+        coverage.missing.iter().map(|m| json!({"name": m.name, "process": m.process, "why": m.why}));
+    let visited = coverage.visited.iter().map(|v| {
+        json!({"process": v.process, "elapsed_us": v.elapsed_us, "partitions": v.partitions, "rows_scanned": v.rows_scanned})
+    });
+    json!({
+        "partitions": coverage.partitions,
+        "answered": coverage.answered,
+        "missing": missing.collect::<Vec<_>>(),
+        "rows_scanned": coverage.rows_scanned,
+        "visited": visited.collect::<Vec<_>>(),
+    })
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let status = match refusal {
+        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        Refusal::Loop => StatusCode::LOOP_DETECTED,
+        Refusal::Rejected(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Incomplete(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Cancelled => StatusCode::CONFLICT,
+    };
+    let mut body = json!({"status": refusal.status()});
+    if let Refusal::Incomplete(coverage) = refusal {
+        body["coverage"] = covered(coverage);
+    }
+    let mut response = (status, Json(body)).into_response();
+    if let Refusal::Rejected(rejected) = refusal {
+        response.headers_mut().insert(header::RETRY_AFTER, rejected.retry_after.as_secs().max(1).into());
+    }
+    response
+}
+
+async fn chunk(State(node): State<Arc<Node>>, Path((uid, chunk)): Path<(String, String)>) -> Response {
+    let none = |why: &str| (StatusCode::NOT_FOUND, Json(json!({"status": why}))).into_response();
+    let Some(answer) = node.result(&uid).await else { return none("not_found") };
+    let index: Option<u64> = chunk.parse().ok();
+    let Some((index, text)) = index.and_then(|index| Some((index, answer.chunk_json(index)?))) else {
+        return none("out_of_range");
+    };
+    let mut response = typed("application/json", text.into());
+    if index + 1 < answer.chunks()
+        && let Ok(link) = format!("</overlay/query/{uid}/{}>; rel=\"next\"", index + 1).parse()
+    {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}
+
+async fn release(State(node): State<Arc<Node>>, Path(uid): Path<String>) -> StatusCode {
+    match node.results.release(&uid).await {
+        true => StatusCode::NO_CONTENT,
+        false => StatusCode::NOT_FOUND,
+    }
+}

@@ -1,0 +1,162 @@
+//! From a day's folder of CSV files to a partition.
+//!
+//! What cannot be read makes the partition missing, never smaller. A line that is no row is left out, counted, and
+//! reported with its file and number.
+
+use std::fs;
+use std::hash::Hasher as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use memchr::{memchr, memchr_iter};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Partition;
+use super::columns::{BatchBuilder, Full};
+use super::line::{LastTime, LineError, parse_line};
+use crate::date::Date;
+
+/// Bytes of one file.
+const LARGEST_FILE: u64 = 1 << 30;
+/// Lines of a day that are told one by one; the rest is counted.
+const MOST_TOLD: usize = 20;
+
+/// Why a day cannot be answered for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The folder or a file in it.
+    #[error("{} cannot be read", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A file that is too large.
+    #[error("{} has {size} bytes, more than {LARGEST_FILE}", path.display())]
+    TooLarge { path: PathBuf, size: u64 },
+    /// A file that holds something else.
+    #[error("{} is no text", path.display())]
+    Binary { path: PathBuf },
+    /// More different texts than there are codes.
+    #[error("{} holds too much for one day", path.display())]
+    Full { path: PathBuf, source: Full },
+}
+
+/// A line that is no row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Its number, from 1.
+    pub line: usize,
+    /// Why.
+    pub error: LineError,
+}
+
+/// A day's files, read and not yet understood.
+#[derive(Debug)]
+pub struct Source {
+    date: Date,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    /// A digest of their names and bytes.
+    pub fingerprint: u64,
+}
+
+impl Source {
+    /// Reads the files `*.csv` of a folder, in the order of their names.
+    ///
+    /// # Errors
+    /// When one of them cannot be read; the message names it.
+    pub fn read(date: Date, folder: &Path) -> Result<Self, LoadError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LoadError::Read { path, source }
+        };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed(folder))? {
+            let path = entry.map_err(failed(folder))?.path();
+            if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut digest = Xxh3::new();
+        let mut files = Vec::new();
+        for path in paths {
+            let about = fs::metadata(&path).map_err(failed(&path))?;
+            if about.is_file() && about.len() > LARGEST_FILE {
+                return Err(LoadError::TooLarge { path, size: about.len() });
+            }
+            let bytes = fs::read(&path).map_err(failed(&path))?;
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            for part in [name, &bytes] {
+                digest.write_u64(part.len() as u64);
+                digest.write(part);
+            }
+            files.push((path, bytes));
+        }
+        digest.write_u32(date.number());
+        Ok(Self { date, files, fingerprint: digest.finish() })
+    }
+
+    /// Understands them. Each line that is no row is handed to `report`, the first few of a day at least.
+    ///
+    /// # Errors
+    /// When a file is none of this kind.
+    pub fn parse(&self, mut report: impl FnMut(Malformed)) -> Result<Partition, LoadError> {
+        let mut builder = BatchBuilder::default();
+        let mut malformed = 0;
+        for (path, bytes) in &self.files {
+            if memchr(0, bytes).is_some() {
+                return Err(LoadError::Binary { path: path.clone() });
+            }
+            let mut wrong = |line, error| {
+                malformed += 1;
+                if malformed as usize <= MOST_TOLD {
+                    report(Malformed { file: path.clone(), line, error });
+                }
+            };
+            rows_of(bytes, &mut builder, &mut wrong)
+                .map_err(|source| LoadError::Full { path: path.clone(), source })?;
+            builder.cut();
+        }
+        let (batches, dictionaries) = builder.finish();
+        let (date, fingerprint, files) = (self.date, self.fingerprint, self.files.len());
+        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed })
+    }
+}
+
+fn rows_of(
+    bytes: &[u8],
+    builder: &mut BatchBuilder,
+    wrong: &mut impl FnMut(usize, LineError),
+) -> Result<(), Full> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    // All at once is much faster than line by line.
+    let whole = std::str::from_utf8(bytes).ok();
+    let mut last = LastTime::default();
+    let mut begin = 0;
+    let ends = memchr_iter(b'\n', bytes).chain((bytes.last() != Some(&b'\n')).then_some(bytes.len()));
+    for (index, end) in ends.enumerate() {
+        let next = end + 1;
+        let end = if end > begin && bytes[end - 1] == b'\r' { end - 1 } else { end };
+        let line = match whole {
+            Some(text) => Ok(&text[begin..end]),
+            None => std::str::from_utf8(&bytes[begin..end]).map_err(|_| LineError::Encoding),
+        };
+        begin = next;
+        match line
+            .and_then(|line| if line.is_empty() { Ok(None) } else { parse_line(line, &mut last).map(Some) })
+        {
+            Ok(Some(row)) => builder.push(&row)?,
+            Ok(None) => {} // nothing on it: nothing is lost
+            Err(error) => wrong(index + 1, error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads and understands a day; see [`Source`].
+///
+/// # Errors
+/// As both.
+pub fn load(date: Date, folder: &Path, report: impl FnMut(Malformed)) -> Result<Partition, LoadError> {
+    Source::read(date, folder)?.parse(report)
+}

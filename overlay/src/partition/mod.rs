@@ -1,0 +1,47 @@
+//! One day's measurements in memory: typed columns, batch by batch, each with what allows to pass it over.
+//!
+//! The engine is a seam: everything else of the overlay knows [`Partition`] by its date, its fingerprint and the
+//! [`Selection`] that a question takes from it, so that a query engine can be put behind it later.
+
+mod columns;
+mod index;
+mod line;
+mod load;
+mod select;
+mod stats;
+
+pub use columns::{Batch, BatchBuilder, Dictionaries, Full};
+pub use line::{LineError, Row};
+pub use load::{LoadError, Malformed, Source, load};
+pub use select::{Conditions, Selection};
+
+use crate::date::Date;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its day.
+    pub date: Date,
+    /// A digest of its files' names and bytes.
+    pub fingerprint: u64,
+    /// How many files it was read from.
+    pub files: usize,
+    /// Its rows, in the order of files and lines.
+    pub batches: Vec<Batch>,
+    /// What the codes in them stand for.
+    pub dictionaries: Dictionaries,
+    /// Lines that are no rows.
+    pub malformed: u64,
+}
+
+impl Partition {
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(Batch::rows).sum()
+    }
+
+    /// Bytes in memory.
+    pub fn size(&self) -> usize {
+        self.dictionaries.size() + self.batches.iter().map(Batch::size).sum::<usize>()
+    }
+}

@@ -1,0 +1,156 @@
+//! The neighbors, as a process talks to them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::peer_wire::failure::Kind;
+use crate::peer_wire::peer_client::PeerClient;
+use crate::peer_wire::{CatalogRequest, CatalogResponse, Failure, ScanPart, ScanRequest};
+use crate::topology::{Process, ProcessId, Topology};
+
+/// How long a neighbor may take to accept a connection.
+const CONNECTING: Duration = Duration::from_secs(1);
+/// Bytes of one part: a day with all its rows is a few of a million.
+pub(crate) const LARGEST_MESSAGE: usize = 256 << 20;
+
+/// A neighbor.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: ProcessId,
+    client: PeerClient<Channel>,
+    /// What we have asked of it and is not answered.
+    asked: AtomicI64,
+    /// What it said of itself: requests in hand in the upper half, how many it may have in the lower.
+    load: AtomicU64,
+}
+
+/// All neighbors of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(HashMap<ProcessId, Peer>);
+
+impl Peers {
+    /// Nobody is called yet: connections are made when they are needed, and again when they break.
+    pub(crate) fn of(topology: &Topology, own: &Process) -> Result<Self, tonic::transport::Error> {
+        let neighbors = own.neighbors.iter().filter_map(|id| topology.processes.get(id));
+        let peer = |process: &Process| {
+            let endpoint = Endpoint::from_shared(format!("http://{}", process.authority()))?;
+            let channel = endpoint
+                .connect_timeout(CONNECTING)
+                .tcp_nodelay(true)
+                .initial_connection_window_size(16 << 20)
+                .initial_stream_window_size(4 << 20)
+                .connect_lazy();
+            let client = PeerClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
+            let (asked, load) = (AtomicI64::new(0), AtomicU64::new(1));
+            Ok((process.id.clone(), Peer { id: process.id.clone(), client, asked, load }))
+        };
+        neighbors.map(peer).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(crate) fn get(&self, id: &ProcessId) -> Option<&Peer> {
+        self.0.get(id)
+    }
+}
+
+struct Asked<'a>(&'a Peer);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.asked.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Peer {
+    /// How much of what it can do it is doing, as far as we know.
+    pub(crate) fn share_in_use(&self) -> f64 {
+        let load = self.load.load(Ordering::Relaxed);
+        let (active, capacity) = (load >> 32, (load & 0xffff_ffff).max(1));
+        (active as f64 + self.asked.load(Ordering::Relaxed) as f64) / capacity as f64
+    }
+
+    /// What the process at the end of `path` holds; the path begins at this peer.
+    pub(crate) async fn catalog(
+        &self,
+        path: &[ProcessId],
+        hops: Vec<String>,
+        deadline: Instant,
+    ) -> Result<CatalogResponse, Status> {
+        let path = path.iter().map(ToString::to_string).collect();
+        let mut request = Request::new(CatalogRequest { path, hops });
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let said = timeout_at(deadline, self.client.clone().catalog(request)).await;
+        let said =
+            said.map_err(|_| Status::deadline_exceeded(format!("{} did not answer in time", self.id)))??;
+        let said = said.into_inner();
+        if said.process == self.id.as_str() {
+            let part = |number: i32| u64::from(number.max(0).unsigned_abs());
+            self.load.store(part(said.active) << 32 | part(said.capacity), Ordering::Relaxed);
+        }
+        Ok(said)
+    }
+
+    /// Sends on what it answers. Each of the request's partitions has its part then: what it leaves unanswered is told
+    /// as a failure.
+    pub(crate) async fn scan(&self, request: ScanRequest, deadline: Instant, parts: &mpsc::Sender<ScanPart>) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let _asked = Asked(self);
+        let mut open: Vec<u32> =
+            request.routes.iter().flat_map(|route| route.asks.iter().map(|ask| ask.date)).collect();
+        let failure = tokio::select! {
+            ended = timeout_at(deadline, self.stream(request, deadline, &mut open, parts)) => match ended {
+                Ok(Ok(())) => Failure { kind: Kind::Unreachable.into(), words: "it left this out".into(), ..Failure::default() },
+                Ok(Err(status)) => failure_of(&status),
+                Err(_) => Failure { kind: Kind::Deadline.into(), words: "no answer in time".into(), ..Failure::default() },
+            },
+            () = parts.closed() => return,
+        };
+        for date in open {
+            let failure = Some(Failure { process: self.id.to_string(), ..failure.clone() });
+            if parts.send(ScanPart { date, failure, ..ScanPart::default() }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn stream(
+        &self,
+        request: ScanRequest,
+        deadline: Instant,
+        open: &mut Vec<u32>,
+        parts: &mpsc::Sender<ScanPart>,
+    ) -> Result<(), Status> {
+        let mut request = Request::new(request);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let mut stream = self.client.clone().scan(request).await?.into_inner();
+        while let Some(part) = stream.message().await? {
+            // What was not asked for, or comes twice, is not counted.
+            let Some(place) = open.iter().position(|&date| date == part.date) else { continue };
+            open.swap_remove(place);
+            if parts.send(part).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failure_of(status: &Status) -> Failure {
+    let kind = match status.code() {
+        Code::DeadlineExceeded => Kind::Deadline,
+        Code::Cancelled => Kind::Cancelled,
+        Code::ResourceExhausted => Kind::Overloaded,
+        Code::Aborted => Kind::Loop,
+        _ => Kind::Unreachable,
+    };
+    let words = match status.code() {
+        Code::Unavailable => "it cannot be reached".to_owned(),
+        _ => status.message().to_owned(),
+    };
+    Failure { kind: kind.into(), process: String::new(), words }
+}

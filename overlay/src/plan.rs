@@ -1,0 +1,181 @@
+//! What has to be asked of whom, so that every partition is counted once.
+//!
+//! A partition is asked for on one way at a time. The other ways, and the other workers that hold it, are what is left
+//! to try when that one fails.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::catalog::Catalog;
+use crate::date::Date;
+use crate::query::Query;
+use crate::topology::{DataPlacement, ProcessId, Role, Topology};
+
+/// A way to a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Who holds it.
+    pub(crate) worker: ProcessId,
+    /// The processes to pass, the worker last; empty: it is here.
+    pub(crate) path: Vec<ProcessId>,
+    /// What is expected there.
+    pub(crate) fingerprint: u64,
+}
+
+/// A partition that a question concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) date: Date,
+    /// The ways to it, the first one first.
+    pub(crate) routes: VecDeque<Route>,
+}
+
+/// A partition that cannot be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// A date, or a worker whose dates nobody knows.
+    pub(crate) name: String,
+    pub(crate) process: String,
+    pub(crate) why: String,
+}
+
+/// All that a question needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// In the order of dates.
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// The workers that a process answers for: those below it, seen from the leader.
+pub(crate) fn scope(topology: &Topology, of: &ProcessId) -> Vec<ProcessId> {
+    let depths = depths(topology);
+    let mut below = vec![of.clone()];
+    let mut index = 0;
+    while let Some(process) = below.get(index).and_then(|id| topology.processes.get(id)) {
+        index += 1;
+        for next in &process.neighbors {
+            if depths.get(next) > depths.get(&process.id) && !below.contains(next) {
+                below.push(next.clone());
+            }
+        }
+    }
+    below.retain(|id| topology.processes.get(id).is_some_and(|process| process.role == Role::Worker));
+    below.sort();
+    below
+}
+
+fn depths(topology: &Topology) -> BTreeMap<&ProcessId, usize> {
+    let leaders = topology.processes.values().filter(|process| process.role == Role::Leader);
+    let mut depths: BTreeMap<_, _> = leaders.map(|leader| (&leader.id, 0)).collect();
+    let mut queue: VecDeque<_> = depths.keys().copied().collect();
+    while let Some(id) = queue.pop_front() {
+        let deeper = depths[id] + 1;
+        for next in topology.processes.get(id).into_iter().flat_map(|process| &process.neighbors) {
+            if !depths.contains_key(next) {
+                depths.insert(next, deeper);
+                queue.push_back(next);
+            }
+        }
+    }
+    depths
+}
+
+impl Plan {
+    /// What `own` has to ask for `query`, which came over `hops`.
+    pub(crate) fn new(
+        topology: &Topology,
+        own: &ProcessId,
+        hops: &[ProcessId],
+        catalog: &Catalog,
+        query: &Query,
+    ) -> Self {
+        let mut plan = Self::default();
+        let mut holders: BTreeMap<Date, Vec<ProcessId>> = BTreeMap::new();
+        for worker in scope(topology, own) {
+            if !concerns_worker(topology, &worker, query) {
+                continue;
+            }
+            let Some(days) = catalog.workers.get(&worker) else {
+                plan.missing.push(Missing {
+                    name: worker.to_string(),
+                    process: worker.to_string(),
+                    why: "it has not answered yet, so its dates are not known".into(),
+                });
+                continue;
+            };
+            for date in
+                days.keys().filter(|&&date| query.concerns(date) && concerns_date(topology, date, query))
+            {
+                holders.entry(*date).or_default().push(worker.clone());
+            }
+        }
+        let paths: BTreeMap<_, _> =
+            catalog.workers.keys().map(|worker| (worker, topology.paths(own, worker, hops))).collect();
+        for (date, workers) in holders {
+            let mut routes = Vec::new();
+            let mut whys = Vec::new();
+            for worker in &workers {
+                let day = &catalog.workers[worker][&date];
+                if !day.unreadable.is_empty() {
+                    whys.push((worker, day.unreadable.clone()));
+                    continue;
+                }
+                routes.extend(paths[worker].iter().enumerate().map(|(rank, path)| {
+                    (rank, Route { worker: worker.clone(), path: path.clone(), fingerprint: day.fingerprint })
+                }));
+            }
+            // The best way to each holder, then the second best ones. Which holder is first depends on the day, so that
+            // they share the work.
+            let turn = |worker: &ProcessId| {
+                let place = workers.iter().position(|holder| holder == worker).unwrap_or_default();
+                (place + workers.len() - date.number() as usize % workers.len()) % workers.len()
+            };
+            routes.sort_by_key(|(rank, route)| (*rank, turn(&route.worker)));
+            if routes.is_empty() {
+                let (process, why) = whys.into_iter().next().map_or_else(
+                    || (workers[0].to_string(), "no way leads to it".to_owned()),
+                    |(worker, why)| (worker.to_string(), why),
+                );
+                plan.missing.push(Missing { name: date.to_string(), process, why });
+            } else {
+                plan.wanted
+                    .push(Wanted { date, routes: routes.into_iter().map(|(_, route)| route).collect() });
+            }
+        }
+        // With copies elsewhere, an unknown worker's dates are known from those.
+        if let DataPlacement::Ring { replicas } = topology.placement {
+            let unknown =
+                scope(topology, own).iter().filter(|worker| !catalog.workers.contains_key(*worker)).count();
+            if unknown < replicas {
+                plan.missing.retain(|missing| missing.name != missing.process);
+            }
+        }
+        plan
+    }
+
+    /// A digest of the data that a complete answer is made of.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut digest = xxhash_rust::xxh3::Xxh3::new();
+        for wanted in &self.wanted {
+            digest.update(&wanted.date.number().to_be_bytes());
+            digest.update(&wanted.routes[0].fingerprint.to_be_bytes());
+        }
+        digest.digest()
+    }
+}
+
+fn concerns_worker(topology: &Topology, worker: &ProcessId, query: &Query) -> bool {
+    match (&query.team, topology.placement, topology.processes.get(worker)) {
+        (Some(team), DataPlacement::Dates, Some(process)) => process.team == *team,
+        _ => true,
+    }
+}
+
+fn concerns_date(topology: &Topology, date: Date, query: &Query) -> bool {
+    match (&query.team, topology.placement) {
+        (Some(team), DataPlacement::Ring { .. }) => {
+            topology.teams.get(team).is_some_and(|span| span.contains(date))
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,371 @@
+//! Rows on their way out: one Arrow schema, and the texts made of it.
+//!
+//! A selection becomes one record batch a day. Its dictionaries hold only what its rows use, so that a part costs what
+//! it says and not what the day holds; and every part is encoded as complete IPC messages, so that whoever passes it on
+//! does not have to understand it.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowDictionaryKeyType, Float64Type, Int16Type, TimestampSecondType, UInt8Type, UInt16Type,
+};
+use arrow_array::{
+    Array, ArrayRef, ArrowPrimitiveType, Date32Array, DictionaryArray, Float64Array, Int16Array,
+    PrimitiveArray, RecordBatch, StringArray, TimestampSecondArray, UInt8Array, UInt16Array,
+};
+use arrow_buffer::{ArrowNativeType as _, Buffer};
+use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::writer::StreamEncoder;
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
+
+use crate::date::Date;
+use crate::partition::{Batch, Partition, Selection};
+
+/// The fields of a record, in the contract's order.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let few = || DataType::Dictionary(Box::new(DataType::UInt8), Box::new(DataType::Utf8));
+    let many = || DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8));
+    Arc::new(Schema::new(vec![
+        Field::new("latitude", DataType::Float64, false),
+        Field::new("longitude", DataType::Float64, false),
+        Field::new("timestamp", DataType::Timestamp(TimeUnit::Second, Some("UTC".into())), false),
+        Field::new("parameter", few(), false),
+        Field::new("value", DataType::Float64, true),
+        Field::new("unit", few(), false),
+        Field::new("raw_concentration", DataType::Float64, true),
+        Field::new("aqi", DataType::Int16, true),
+        Field::new("category", DataType::Int16, true),
+        Field::new("site_name", many(), false),
+        Field::new("agency_name", many(), false),
+        Field::new("aqs_id", many(), false),
+        Field::new("full_aqs_id", many(), false),
+        Field::new("date", DataType::Date32, false),
+    ]))
+});
+
+/// What a stream begins with: the message that describes the schema.
+pub static PREFIX: LazyLock<Bytes> = LazyLock::new(|| {
+    let empty = StreamEncoder::try_new(&SCHEMA).and_then(StreamEncoder::finish).expect("the schema is ours");
+    let whole = joined(&empty);
+    whole.slice(..whole.len() - END.len())
+});
+
+/// What a stream ends with.
+pub const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
+fn joined(buffers: &[Buffer]) -> Bytes {
+    let mut bytes = Vec::with_capacity(buffers.iter().map(Buffer::len).sum());
+    buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
+    bytes.into()
+}
+
+/// The selected rows of a partition as a record batch.
+pub fn batch_of(partition: &Partition, selection: &Selection) -> RecordBatch {
+    let rows = selection.taken();
+    let gather = Gather { partition, selection, rows };
+    let dictionaries = &partition.dictionaries;
+    let (sites, site_names) = gather.sites();
+    let text = |codes: &UInt16Array, values: &Arc<StringArray>| -> ArrayRef {
+        let used =
+            StringArray::from_iter_values(site_names.iter().map(|&site| values.value(usize::from(site))));
+        Arc::new(DictionaryArray::<UInt16Type>::new(codes.clone(), Arc::new(used)))
+    };
+    let few = |codes: UInt8Array, values: &Arc<StringArray>| -> ArrayRef {
+        Arc::new(DictionaryArray::<UInt8Type>::new(codes, values.clone()))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Float64Array::from(gather.values(|batch| batch.latitude.values()))),
+        Arc::new(Float64Array::from(gather.values(|batch| batch.longitude.values()))),
+        Arc::new(
+            TimestampSecondArray::from(gather.values(|batch| batch.timestamp.values())).with_timezone("UTC"),
+        ),
+        few(gather.values(|batch| batch.parameter.values()).into(), &dictionaries.parameters),
+        Arc::new(gather.known::<Float64Array, _>(|batch, row| {
+            batch.value.is_valid(row).then(|| batch.value.value(row))
+        })),
+        few(gather.values(|batch| batch.unit.values()).into(), &dictionaries.units),
+        Arc::new(gather.known::<Float64Array, _>(|batch, row| {
+            batch.raw_concentration.is_valid(row).then(|| batch.raw_concentration.value(row))
+        })),
+        Arc::new(
+            gather.known::<Int16Array, _>(|batch, row| batch.aqi.is_valid(row).then(|| batch.aqi.value(row))),
+        ),
+        Arc::new(gather.known::<Int16Array, _>(|batch, row| {
+            batch.category.is_valid(row).then(|| batch.category.value(row))
+        })),
+        text(&sites, &dictionaries.sites[0]),
+        text(&sites, &dictionaries.sites[1]),
+        text(&sites, &dictionaries.sites[2]),
+        text(&sites, &dictionaries.sites[3]),
+        Arc::new(Date32Array::from(vec![partition.date.days_since_1970(); rows])),
+    ];
+    RecordBatch::try_new(SCHEMA.clone(), columns).expect("the columns are those of the schema")
+}
+
+struct Gather<'a> {
+    partition: &'a Partition,
+    selection: &'a Selection,
+    rows: usize,
+}
+
+impl<'a> Gather<'a> {
+    fn values<T: Copy + 'a>(&self, column: impl Fn(&'a Batch) -> &'a [T]) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.rows);
+        for (batch, rows) in &self.selection.rows {
+            let column = column(&self.partition.batches[*batch]);
+            values.extend(rows.iter().map(|&row| column[usize::from(row)]));
+        }
+        values
+    }
+
+    fn known<A: FromIterator<Option<T>>, T>(&self, value: impl Fn(&Batch, usize) -> Option<T>) -> A {
+        let rows = self.selection.rows.iter().flat_map(|(batch, rows)| {
+            let batch = &self.partition.batches[*batch];
+            rows.iter().map(move |&row| (batch, usize::from(row)))
+        });
+        rows.map(|(batch, row)| value(batch, row)).collect()
+    }
+
+    /// The rows' sites, numbered anew in the order in which they come, and the old number of each.
+    fn sites(&self) -> (UInt16Array, Vec<u16>) {
+        let mut codes = self.values(|batch| batch.site.values());
+        let mut renumbered = vec![None; self.partition.dictionaries.sites[0].len()];
+        let mut used = Vec::new();
+        for code in &mut codes {
+            let number = renumbered[usize::from(*code)].get_or_insert_with(|| {
+                used.push(*code);
+                (used.len() - 1) as u16
+            });
+            *code = *number;
+        }
+        (codes.into(), used)
+    }
+}
+
+/// A record batch as IPC messages, without the schema: any number of them between [`PREFIX`] and [`END`] is a stream.
+pub fn encode(batch: &RecordBatch) -> Bytes {
+    let encode = || -> Result<Bytes, ArrowError> {
+        let mut encoder = StreamEncoder::try_new(&SCHEMA)?;
+        Ok(joined(&encoder.encode(batch)?).slice(PREFIX.len()..))
+    };
+    encode().expect("the batch is of the schema")
+}
+
+/// What [`encode`] made a record batch of.
+///
+/// # Errors
+/// When it is nothing of this kind.
+pub fn decode(part: &Bytes) -> Result<RecordBatch, ArrowError> {
+    let mut decoder = StreamDecoder::new();
+    for bytes in [PREFIX.clone(), part.clone()] {
+        let mut buffer = Buffer::from(bytes);
+        while !buffer.is_empty() {
+            if let Some(batch) = decoder.decode(&mut buffer)? {
+                if *batch.schema() != **SCHEMA {
+                    return Err(ArrowError::SchemaError("records of another kind".into()));
+                }
+                return Ok(batch);
+            }
+        }
+    }
+    Err(ArrowError::IpcError("no record batch in it".into()))
+}
+
+/// Writes records as text.
+#[derive(Debug)]
+pub struct Records<'a> {
+    columns: Columns<'a>,
+}
+
+#[derive(Debug)]
+struct Columns<'a> {
+    latitude: &'a Float64Array,
+    longitude: &'a Float64Array,
+    timestamp: &'a TimestampSecondArray,
+    parameter: Texts<'a, UInt8Type>,
+    value: &'a Float64Array,
+    unit: Texts<'a, UInt8Type>,
+    raw_concentration: &'a Float64Array,
+    aqi: &'a Int16Array,
+    category: &'a Int16Array,
+    site: [Texts<'a, UInt16Type>; 4],
+    date: &'a Date32Array,
+}
+
+/// A column of texts.
+#[derive(Debug)]
+struct Texts<'a, K: ArrowDictionaryKeyType> {
+    codes: &'a PrimitiveArray<K>,
+    texts: &'a StringArray,
+}
+
+impl<'a, K: ArrowDictionaryKeyType> Texts<'a, K> {
+    fn of(column: &'a ArrayRef) -> Self {
+        let dictionary = column.as_dictionary::<K>();
+        Self { codes: dictionary.keys(), texts: dictionary.values().as_string() }
+    }
+
+    fn text(&self, row: usize) -> &'a str {
+        self.texts.value(self.codes.value(row).as_usize())
+    }
+}
+
+/// The names of the fields, quoted, each with what stands before it.
+const NAMES: [&str; 14] = [
+    "{\"latitude\":",
+    ",\"longitude\":",
+    ",\"timestamp\":\"",
+    "\",\"parameter\":",
+    ",\"value\":",
+    ",\"unit\":",
+    ",\"raw_concentration\":",
+    ",\"aqi\":",
+    ",\"category\":",
+    ",\"site_name\":",
+    ",\"agency_name\":",
+    ",\"aqs_id\":",
+    ",\"full_aqs_id\":",
+    ",\"date\":\"",
+];
+
+/// The first line of a CSV.
+pub const CSV_HEADER: &str = "latitude,longitude,timestamp,parameter,value,unit,raw_concentration,aqi,category,\
+     site_name,agency_name,aqs_id,full_aqs_id,date\n";
+
+impl<'a> Records<'a> {
+    /// Of a batch of [`SCHEMA`].
+    pub fn of(batch: &'a RecordBatch) -> Self {
+        let column = |index: usize| batch.column(index);
+        let site = |index: usize| Texts::of(batch.column(9 + index));
+        Self {
+            columns: Columns {
+                latitude: column(0).as_primitive::<Float64Type>(),
+                longitude: column(1).as_primitive::<Float64Type>(),
+                timestamp: column(2).as_primitive::<TimestampSecondType>(),
+                parameter: Texts::of(column(3)),
+                value: column(4).as_primitive::<Float64Type>(),
+                unit: Texts::of(column(5)),
+                raw_concentration: column(6).as_primitive::<Float64Type>(),
+                aqi: column(7).as_primitive::<Int16Type>(),
+                category: column(8).as_primitive::<Int16Type>(),
+                site: [site(0), site(1), site(2), site(3)],
+                date: column(13).as_primitive(),
+            },
+        }
+    }
+
+    /// Adds a record as a JSON object.
+    pub fn json(&self, row: usize, out: &mut String) {
+        let c = &self.columns;
+        out.push_str(NAMES[0]);
+        number(out, c.latitude.value(row));
+        out.push_str(NAMES[1]);
+        number(out, c.longitude.value(row));
+        out.push_str(NAMES[2]);
+        time(out, c.timestamp.value(row));
+        out.push_str(NAMES[3]);
+        quoted(out, c.parameter.text(row));
+        out.push_str(NAMES[4]);
+        known(out, c.value, row, "null", number);
+        out.push_str(NAMES[5]);
+        quoted(out, c.unit.text(row));
+        out.push_str(NAMES[6]);
+        known(out, c.raw_concentration, row, "null", number);
+        out.push_str(NAMES[7]);
+        known(out, c.aqi, row, "null", whole);
+        out.push_str(NAMES[8]);
+        known(out, c.category, row, "null", whole);
+        for (name, site) in NAMES[9..13].iter().zip(&c.site) {
+            out.push_str(name);
+            quoted(out, site.text(row));
+        }
+        out.push_str(NAMES[13]);
+        out.push_str(&day(c.date.value(row)));
+        out.push_str("\"}");
+    }
+
+    /// Adds a record as a line of CSV; what is not known is an empty field.
+    pub fn csv(&self, row: usize, out: &mut String) {
+        let c = &self.columns;
+        number(out, c.latitude.value(row));
+        out.push(',');
+        number(out, c.longitude.value(row));
+        out.push(',');
+        time(out, c.timestamp.value(row));
+        out.push(',');
+        field(out, c.parameter.text(row));
+        out.push(',');
+        known(out, c.value, row, "", number);
+        out.push(',');
+        field(out, c.unit.text(row));
+        out.push(',');
+        known(out, c.raw_concentration, row, "", number);
+        out.push(',');
+        known(out, c.aqi, row, "", whole);
+        out.push(',');
+        known(out, c.category, row, "", whole);
+        for site in &c.site {
+            out.push(',');
+            field(out, site.text(row));
+        }
+        out.push(',');
+        out.push_str(&day(c.date.value(row)));
+        out.push('\n');
+    }
+}
+
+/// A text in JSON's quotes.
+fn quoted(out: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        write!(out, "{}", serde_json::Value::from(text)).expect("a string takes it");
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
+}
+
+fn number(out: &mut String, value: f64) {
+    write!(out, "{value:?}").expect("a string takes it");
+}
+
+fn whole(out: &mut String, value: i16) {
+    write!(out, "{value}").expect("a string takes it");
+}
+
+fn known<T: ArrowPrimitiveType>(
+    out: &mut String,
+    column: &PrimitiveArray<T>,
+    row: usize,
+    unknown: &str,
+    write: impl Fn(&mut String, T::Native),
+) {
+    match column.is_valid(row) {
+        true => write(out, column.value(row)),
+        false => out.push_str(unknown),
+    }
+}
+
+/// `2020-08-10T01:00`.
+fn time(out: &mut String, seconds: i64) {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let date = Date::of_days_since_1970(i32::try_from(days).unwrap_or_default()).number();
+    let (year, month, day) = (date / 10_000, date / 100 % 100, date % 100);
+    write!(out, "{year:04}-{month:02}-{day:02}T{:02}:{:02}", rest / 3600, rest / 60 % 60)
+        .expect("a string takes it");
+}
+
+fn day(days: i32) -> String {
+    Date::of_days_since_1970(days).to_string()
+}
+
+fn field(out: &mut String, text: &str) {
+    if text.contains([',', '"', '\n', '\r']) {
+        write!(out, "\"{}\"", text.replace('"', "\"\"")).expect("a string takes it");
+    } else {
+        out.push_str(text);
+    }
+}

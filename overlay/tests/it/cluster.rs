@@ -1,0 +1,196 @@
+//! The processes of an overlay.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use slipring_overlay::node::{self, Options};
+use slipring_overlay::topology::{Overrides, Profile, Topology};
+use slipring_overlay::wire::overlay_node_client::OverlayNodeClient;
+use slipring_overlay::wire::{ChunkRequest, QueryRequest, QueryResponse};
+use tokio::runtime::{Builder, Runtime};
+use tonic::transport::Channel;
+
+use crate::data::{self, Row};
+
+/// See the module. Dropped, all of them are ended.
+pub(crate) struct Cluster {
+    pub(crate) rows: Vec<Row>,
+    folder: tempfile::TempDir,
+    topology: Topology,
+    overrides: Overrides,
+    processes: BTreeMap<String, Option<Runtime>>,
+    own: Runtime,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for runtime in std::mem::take(&mut self.processes).into_values().flatten() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The six of the contract.
+pub(crate) fn six() -> Value {
+    serde_json::from_str(include_str!("../../topologies/baseline.json")).expect("it is JSON")
+}
+
+/// The six, with two more workers below both team leaders, and each day on two workers.
+pub(crate) fn ring() -> Value {
+    let mut file = six();
+    file["placement"] = "ring".into();
+    file["replicas"] = 2.into();
+    for parent in ["B", "E"] {
+        let all = json!(["A", "C", "D", "F", "G"]);
+        file["processes"][parent]["neighbors"] = all;
+    }
+    file["processes"]["G"] = file["processes"]["D"].clone();
+    file["processes"]["G"]["id"] = "G".into();
+    file
+}
+
+impl Cluster {
+    /// Starts all processes of a file on free ports, on a data set of its own.
+    pub(crate) fn start(mut file: Value, profile: Option<Profile>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let rows = data::write(folder.path(), 7);
+        let mut listeners = BTreeMap::new();
+        for (id, process) in file["processes"].as_object_mut().expect("an object") {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+            process["port"] = listener.local_addr().expect("it is bound").port().into();
+            listeners.insert(id.clone(), listener);
+        }
+        let topology = Topology::parse(&file.to_string()).expect("the file is right");
+        let overrides = Overrides { profile, ..Overrides::default() };
+        let own = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let mut cluster = Self { rows, folder, topology, overrides, processes: BTreeMap::new(), own };
+        for (id, listener) in listeners {
+            cluster.run(&id, listener);
+        }
+        cluster
+    }
+
+    fn run(&mut self, id: &str, listener: std::net::TcpListener) {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        listener.set_nonblocking(true).expect("it is ours");
+        let options = Options {
+            topology: self.topology.clone(),
+            id: id.to_owned(),
+            overrides: self.overrides,
+            dataset_root: Some(self.folder.path().to_owned()),
+            threads: 1,
+        };
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("it is a listener");
+            node::serve(options, listener, std::future::pending()).await.expect("it serves");
+        });
+        self.processes.insert(id.to_owned(), Some(runtime));
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.processes.keys().cloned().collect()
+    }
+
+    /// Ends a process without a word: its sockets are closed by then.
+    pub(crate) fn kill(&mut self, id: &str) {
+        let runtime = self.processes.get_mut(id).and_then(Option::take).expect("it runs");
+        runtime.shutdown_timeout(Duration::from_secs(10));
+    }
+
+    /// Starts one again that was killed.
+    pub(crate) fn respawn(&mut self, id: &str) {
+        let port = self.topology.process(id).expect("it is in the file").port;
+        let began = Instant::now();
+        let listener = loop {
+            match std::net::TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => break listener,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+            }
+            std::thread::yield_now();
+        };
+        self.run(id, listener);
+    }
+
+    pub(crate) fn url(&self, id: &str) -> String {
+        format!("http://{}", self.topology.process(id).expect("it is in the file").authority())
+    }
+
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.own
+            .block_on(async { tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time") })
+    }
+
+    pub(crate) async fn client(&self, id: &str) -> OverlayNodeClient<Channel> {
+        let url = self.url(id);
+        OverlayNodeClient::connect(url).await.expect("it listens").max_decoding_message_size(64 << 20)
+    }
+
+    /// Asks a process.
+    pub(crate) fn query(&self, id: &str, params: &Value) -> QueryResponse {
+        self.block_on(async {
+            let request = QueryRequest {
+                query_type: "filter".into(),
+                query_params: params.to_string(),
+                ..QueryRequest::default()
+            };
+            self.client(id).await.query(request).await.expect("an answer").into_inner()
+        })
+    }
+
+    /// Reads all chunks; their texts.
+    pub(crate) fn chunks(&self, id: &str, response: &QueryResponse) -> Vec<String> {
+        self.block_on(async {
+            let mut client = self.client(id).await;
+            let mut chunks = Vec::new();
+            for chunk_index in 0..response.total_chunks {
+                let request = ChunkRequest { uid: response.uid.clone(), chunk_index };
+                let chunk = client.get_chunk(request).await.expect("an answer").into_inner();
+                assert_eq!((chunk.status.as_str(), chunk.total_chunks), ("success", response.total_chunks));
+                assert_eq!(chunk.is_last, chunk_index + 1 == response.total_chunks);
+                chunks.push(chunk.data);
+            }
+            chunks
+        })
+    }
+
+    /// All records of an answer.
+    pub(crate) fn records(&self, id: &str, response: &QueryResponse) -> Vec<Value> {
+        let parse = |chunk: &String| serde_json::from_str::<Vec<Value>>(chunk).expect("a JSON array");
+        self.chunks(id, response).iter().flat_map(parse).collect()
+    }
+
+    /// The rows of the data that `meets` takes, as records show them.
+    pub(crate) fn expected(&self, meets: impl Fn(&Row) -> bool) -> Vec<Value> {
+        let shown = |row: &Row| {
+            json!([row.date.to_string(), row.latitude, row.longitude, row.parameter, row.value, row.site])
+        };
+        self.rows.iter().filter(|row| meets(row)).map(shown).collect()
+    }
+}
+
+/// A record, as far as a test's row knows it.
+pub(crate) fn shown(record: &Value) -> Value {
+    let field = |name: &str| record[name].clone();
+    json!([
+        field("date"),
+        field("latitude"),
+        field("longitude"),
+        field("parameter"),
+        field("value"),
+        field("site_name")
+    ])
+}

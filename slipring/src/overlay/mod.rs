@@ -1,0 +1,110 @@
+//! `slipring overlay`: one process of it, or all of this host.
+
+mod generate;
+mod here;
+mod node;
+mod up;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use slipring_overlay::topology::{Chunking, Fairness, Forwarding, Overrides, Profile, Topology};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one process of an overlay.
+    Node(node::Arguments),
+    /// Run every process whose host is this one.
+    Up(up::Arguments),
+    /// Write a data set of the shape of the real one.
+    Generate(generate::Arguments),
+}
+
+/// What a process is told beside its file.
+#[derive(clap::Args, Clone, Debug)]
+struct Settings {
+    /// The folder that holds YYYYMMDD/*.csv.
+    #[arg(long, env = "SLIPRING_DATASET_ROOT", value_name = "FOLDER")]
+    dataset_root: Option<PathBuf>,
+    /// All strategies at once: baseline, parallel, balanced.
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// round_robin, parallel, capacity.
+    #[arg(long, value_name = "STRATEGY")]
+    forwarding: Option<Forwarding>,
+    /// Ask the next processes concurrently: true or false.
+    #[arg(long, value_name = "BOOL")]
+    async_forwarding: Option<bool>,
+    /// fixed, adaptive, query_based.
+    #[arg(long, value_name = "STRATEGY")]
+    chunking: Option<Chunking>,
+    /// strict, weighted, hybrid.
+    #[arg(long, value_name = "STRATEGY")]
+    fairness: Option<Fairness>,
+    /// Records of a chunk, to begin with.
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    chunk_size: Option<u32>,
+    /// Threads that load partitions; as many as there are cores if it is not said.
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+}
+
+impl Settings {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            profile: self.profile,
+            forwarding: self.forwarding,
+            async_forwarding: self.async_forwarding,
+            chunking: self.chunking,
+            fairness: self.fairness,
+            chunk_size: self.chunk_size.map(|size| size as usize),
+        }
+    }
+
+    /// The same as arguments, for a process of this program.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut add = |flag: &str, value: Option<String>| {
+            if let Some(value) = value {
+                arguments.extend([flag.to_owned(), value]);
+            }
+        };
+        add("--dataset-root", self.dataset_root.as_ref().map(|path| path.display().to_string()));
+        add("--profile", self.profile.map(|profile| profile.name().to_owned()));
+        add("--forwarding", self.forwarding.map(|strategy| strategy.name().to_owned()));
+        add("--async-forwarding", self.async_forwarding.map(|value| value.to_string()));
+        add("--chunking", self.chunking.map(|strategy| strategy.name().to_owned()));
+        add("--fairness", self.fairness.map(|strategy| strategy.name().to_owned()));
+        add("--chunk-size", self.chunk_size.map(|size| size.to_string()));
+        add("--threads", self.threads.map(|threads| threads.to_string()));
+        arguments
+    }
+}
+
+/// Reads an overlay's file; what is wrong with it is told, and the exit code to end with.
+fn read(path: &Path) -> Result<Topology, ExitCode> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        eprintln!("slipring: {} cannot be read: {error}", path.display());
+        ExitCode::from(2)
+    })?;
+    Topology::parse(&text).map_err(|error| {
+        eprintln!("slipring: {} is no overlay:", path.display());
+        crate::report::complain(&error);
+        ExitCode::from(2)
+    })
+}
+
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        Command::Node(arguments) => node::run(arguments),
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+    }
+}

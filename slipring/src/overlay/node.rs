@@ -1,0 +1,117 @@
+//! `slipring overlay node`: one process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use slipring_overlay::node::{self, Options};
+use slipring_server::die_with_parent;
+use tokio::net::TcpListener;
+
+use super::Settings;
+use crate::report::complain;
+use crate::signals::Signals;
+
+/// How long requests under way may take when it is asked to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The overlay's file.
+    config: PathBuf,
+    /// Which of its processes this is.
+    id: String,
+    #[command(flatten)]
+    settings: Settings,
+    /// Where to listen, if not where the file says.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// End with this parent process, however it ends.
+    #[arg(long, hide = true)]
+    parent: Option<u32>,
+}
+
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    if let Some(parent) = arguments.parent
+        && let Err(error) = die_with_parent(parent)
+    {
+        complain(&error);
+        return ExitCode::FAILURE;
+    }
+    let topology = match super::read(&arguments.config) {
+        Ok(topology) => topology,
+        Err(code) => return code,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    crate::balancer::raise_file_limit();
+    let code = runtime.block_on(serve(arguments, topology));
+    // Scans that nobody waits for do not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(arguments: Arguments, topology: slipring_overlay::topology::Topology) -> ExitCode {
+    let Arguments { id, settings, listen, .. } = arguments;
+    let process = match topology.process(&id) {
+        Ok(process) => process.clone(),
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(2);
+        }
+    };
+    let bound = match listen {
+        Some(address) => TcpListener::bind(address).await,
+        None => TcpListener::bind((process.host.as_str(), process.port)).await,
+    };
+    let (signals, listener) = match bound.and_then(|listener| Ok((Signals::new()?, listener))) {
+        Ok(both) => both,
+        Err(error) => {
+            eprintln!("slipring: process {id} cannot listen on {}: {error}", process.authority());
+            return ExitCode::FAILURE;
+        }
+    };
+    match listener.local_addr() {
+        Ok(address) => println!("listening on http://{address}"),
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    }
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = settings.threads.map_or_else(cores, usize::from);
+    let overrides = settings.overrides();
+    let options =
+        Options { topology, id: id.clone(), overrides, dataset_root: settings.dataset_root, threads };
+    signals
+        .run_until(&format!("process {id}"), |mut stop| async move {
+            let (told, asked) = tokio::sync::oneshot::channel::<()>();
+            let shutdown = async move {
+                stop.asked().await;
+                drop(told);
+            };
+            let serving = node::serve(options, listener, shutdown);
+            let late = async {
+                drop(asked.await);
+                tokio::time::sleep(DRAIN).await;
+            };
+            let ended = tokio::select! {
+                ended = serving => ended,
+                () = late => Ok(()),
+            };
+            match ended {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::FAILURE
+                }
+            }
+        })
+        .await
+}
