@@ -1,6 +1,7 @@
 //! A worker's own partitions: loaded in parallel at the start, immutable afterwards.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,8 @@ use tokio::sync::watch;
 
 use crate::catalog::Day;
 use crate::date::Date;
-use crate::partition::{self, Partition};
+use crate::disk_cache::DiskCache;
+use crate::partition::{Malformed, Partition, Source};
 
 /// A partition, or why there is none.
 pub(crate) type Held = Result<Arc<Partition>, String>;
@@ -55,9 +57,19 @@ impl Holdings {
     }
 
     /// Loads these dates on threads of their own; returns at once.
-    pub(crate) fn load(root: PathBuf, dates: Vec<Date>, threads: usize) -> Self {
+    pub(crate) fn load(
+        root: PathBuf,
+        dates: Vec<Date>,
+        threads: NonZeroUsize,
+        cache: Option<DiskCache>,
+    ) -> Self {
         let (done, loaded) = watch::channel(None);
-        std::thread::spawn(move || done.send_replace(Some(Arc::new(load_all(&root, &dates, threads)))));
+        std::thread::spawn(move || {
+            let (all, fresh) = load_all(&root, &dates, threads, cache.as_ref());
+            done.send_replace(Some(Arc::new(all)));
+            // Now that questions are answered.
+            cache.iter().for_each(|cache| fresh.iter().for_each(|partition| cache.put(partition)));
+        });
         Self { loaded }
     }
 
@@ -86,39 +98,64 @@ pub(crate) fn described(held: &Held) -> Day {
     }
 }
 
-fn load_all(root: &Path, dates: &[Date], threads: usize) -> BTreeMap<Date, Held> {
+/// All partitions, and those of them that were not in the cache.
+fn load_all(
+    root: &Path,
+    dates: &[Date],
+    threads: NonZeroUsize,
+    cache: Option<&DiskCache>,
+) -> (BTreeMap<Date, Held>, Vec<Arc<Partition>>) {
     let (began, next) = (Instant::now(), AtomicUsize::new(0));
     let work = || {
         let mut mine = Vec::new();
         while let Some(&date) = dates.get(next.fetch_add(1, Ordering::Relaxed)) {
-            mine.push((date, load_one(root, date)));
+            mine.push((date, load_one(root, date, cache)));
         }
         mine
     };
-    let all: BTreeMap<_, _> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.get()).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("loading does not panic")).collect()
     });
     let (mut rows, mut malformed, mut unreadable) = (0, 0, 0);
-    for held in all.values() {
-        match held {
-            Ok(partition) => {
+    let (mut held, mut fresh) = (BTreeMap::new(), Vec::new());
+    for (date, loaded) in all {
+        match loaded {
+            Ok((partition, cached)) => {
                 rows += partition.rows();
                 malformed += partition.malformed;
+                let partition = Arc::new(partition);
+                if !cached {
+                    fresh.push(partition.clone());
+                }
+                held.insert(date, Ok(partition));
             }
-            Err(_) => unreadable += 1,
+            Err(why) => {
+                unreadable += 1;
+                held.insert(date, Err(why));
+            }
         }
     }
-    tracing::info!(days = all.len(), rows, malformed, unreadable, took = ?began.elapsed(), "the partitions are loaded");
-    all
+    let (days, cached) = (held.len(), held.len() - unreadable - fresh.len());
+    tracing::info!(days, cached, rows, malformed, unreadable, took = ?began.elapsed(), "the partitions are loaded");
+    (held, fresh)
 }
 
-fn load_one(root: &Path, date: Date) -> Held {
-    let report = |bad: partition::Malformed| {
-        tracing::warn!(file = %bad.file.display(), line = bad.line, "a line is no row: {}", bad.error);
-    };
-    match partition::load(date, &root.join(date.to_string()), report) {
-        Ok(partition) => Ok(Arc::new(partition)),
+/// A day, and whether it was in the cache.
+fn load_one(root: &Path, date: Date, cache: Option<&DiskCache>) -> Result<(Partition, bool), String> {
+    let folder = root.join(date.to_string());
+    let loaded = Source::read(date, &folder).and_then(|source| {
+        let cached = cache.and_then(|cache| cache.get(date, source.fingerprint));
+        cached.map_or_else(|| Ok((source.parse()?, false)), |cached| Ok((cached, true)))
+    });
+    match loaded {
+        Ok((partition, cached)) => {
+            for Malformed { file, line, why } in &partition.told {
+                let file = folder.join(file);
+                tracing::warn!(file = %file.display(), line, "a line is no row: {why}");
+            }
+            Ok((partition, cached))
+        }
         Err(error) => {
             let why = words(&error);
             tracing::error!(%date, "a partition is missing: {why}");

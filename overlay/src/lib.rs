@@ -9,6 +9,7 @@ mod admission;
 mod assignment;
 mod catalog;
 pub mod date;
+pub mod disk_cache;
 mod gather;
 pub mod generate;
 mod holdings;

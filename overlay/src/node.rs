@@ -8,6 +8,7 @@ mod peer_edge;
 mod words;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Rejected};
 use crate::catalog::Catalog;
+use crate::disk_cache::DiskCache;
 use crate::gather::{Asker, Question};
 use crate::holdings::{Holdings, dates_in};
 use crate::peers::Peers;
@@ -60,7 +62,9 @@ pub struct Options {
     /// The folder that holds YYYYMMDD/*.csv; a worker needs it.
     pub dataset_root: Option<PathBuf>,
     /// Threads that load partitions.
-    pub threads: usize,
+    pub threads: NonZeroUsize,
+    /// Where understood partitions are kept for the next start.
+    pub cache: Option<DiskCache>,
 }
 
 /// Why a process did not start, or ended.
@@ -131,7 +135,7 @@ impl Node {
             (Role::Worker, None) => return Err(NodeError::NoDataset { id: options.id }),
             (Role::Worker, Some(root)) => {
                 let dates = options.topology.dates_of(&process, &dates_in(&root)?);
-                Holdings::load(root, dates, options.threads)
+                Holdings::load(root, dates, options.threads, options.cache)
             }
             _ => Holdings::none(),
         };

@@ -18,14 +18,22 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn of(parameter: &UInt8Array, value: &Float64Array) -> Self {
         let codes = parameter.values();
-        let mut rows: Vec<u16> = (0..codes.len()).map(|row| row as u16).collect();
-        let key = |row: u16| {
-            let row = usize::from(row);
-            (codes[row], value.is_null(row))
-        };
-        let at = |row: u16| value.value(usize::from(row));
-        // Equal concentrations stay in the order of the rows: the sort is stable.
-        rows.sort_by(|&a, &b| key(a).cmp(&key(b)).then_with(|| at(a).total_cmp(&at(b))));
+        // One number a row, which sorts as parameter, whether there is a concentration, concentration, and row do.
+        let mut keys: Vec<u128> = (0..codes.len())
+            .map(|row| {
+                let known = value.is_valid(row).then(|| ascending(value.value(row)));
+                let group = u128::from(codes[row]) << 1 | u128::from(known.is_none());
+                group << 80 | u128::from(known.unwrap_or_default()) << 16 | row as u128
+            })
+            .collect();
+        keys.sort_unstable();
+        Self::ordered(keys.into_iter().map(|key| key as u16).collect(), parameter, value)
+    }
+
+    /// Of rows that are in that order already.
+    pub(super) fn ordered(rows: Box<[u16]>, parameter: &UInt8Array, value: &Float64Array) -> Self {
+        let codes = parameter.values();
+        let key = |row: u16| (codes[usize::from(row)], value.is_null(usize::from(row)));
         let mut groups = Vec::new();
         let mut begin = 0;
         for group in rows.chunk_by(|&a, &b| key(a).0 == key(b).0) {
@@ -34,7 +42,12 @@ impl Index {
             groups.push((key(group[0]).0, begin as u16, (begin + known) as u16, end as u16));
             begin = end;
         }
-        Self { rows: rows.into(), groups: groups.into() }
+        Self { rows, groups: groups.into() }
+    }
+
+    /// Its rows.
+    pub(super) fn order(&self) -> &[u16] {
+        &self.rows
     }
 
     /// The rows of a parameter whose concentrations lie within the bounds; those without one only if there is no bound.
@@ -63,4 +76,10 @@ impl Index {
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.rows) + size_of_val(&*self.groups)
     }
+}
+
+/// A number's bits, so that they sort as the numbers do. Source: IEEE 754, totalOrder.
+fn ascending(value: f64) -> u64 {
+    let bits = value.to_bits();
+    bits ^ (((bits.cast_signed() >> 63).cast_unsigned()) | 1 << 63)
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memchr_iter};
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Partition;
@@ -40,14 +41,14 @@ pub enum LoadError {
 }
 
 /// A line that is no row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Malformed {
-    /// Where it is.
-    pub file: PathBuf,
+    /// The name of its file.
+    pub file: String,
     /// Its number, from 1.
     pub line: usize,
     /// Why.
-    pub error: LineError,
+    pub why: String,
 }
 
 /// A day's files, read and not yet understood.
@@ -96,21 +97,22 @@ impl Source {
         Ok(Self { date, files, fingerprint: digest.finish() })
     }
 
-    /// Understands them. Each line that is no row is handed to `report`, the first few of a day at least.
+    /// Understands them.
     ///
     /// # Errors
     /// When a file is none of this kind.
-    pub fn parse(&self, mut report: impl FnMut(Malformed)) -> Result<Partition, LoadError> {
+    pub fn parse(&self) -> Result<Partition, LoadError> {
         let mut builder = BatchBuilder::default();
-        let mut malformed = 0;
+        let (mut malformed, mut told) = (0, Vec::new());
         for (path, bytes) in &self.files {
             if memchr(0, bytes).is_some() {
                 return Err(LoadError::Binary { path: path.clone() });
             }
-            let mut wrong = |line, error| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let mut wrong = |line, error: LineError| {
                 malformed += 1;
-                if malformed as usize <= MOST_TOLD {
-                    report(Malformed { file: path.clone(), line, error });
+                if told.len() < MOST_TOLD {
+                    told.push(Malformed { file: file.clone().into_owned(), line, why: error.to_string() });
                 }
             };
             rows_of(bytes, &mut builder, &mut wrong)
@@ -119,7 +121,7 @@ impl Source {
         }
         let (batches, dictionaries) = builder.finish();
         let (date, fingerprint, files) = (self.date, self.fingerprint, self.files.len());
-        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed })
+        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told })
     }
 }
 
@@ -157,6 +159,6 @@ fn rows_of(
 ///
 /// # Errors
 /// As both.
-pub fn load(date: Date, folder: &Path, report: impl FnMut(Malformed)) -> Result<Partition, LoadError> {
-    Source::read(date, folder)?.parse(report)
+pub fn load(date: Date, folder: &Path) -> Result<Partition, LoadError> {
+    Source::read(date, folder)?.parse()
 }

@@ -9,6 +9,7 @@ mod line;
 mod load;
 mod select;
 mod stats;
+pub(crate) mod stored;
 
 pub use columns::{Batch, BatchBuilder, Dictionaries, Full};
 pub use line::{LineError, Row};
@@ -32,6 +33,8 @@ pub struct Partition {
     pub dictionaries: Dictionaries,
     /// Lines that are no rows.
     pub malformed: u64,
+    /// The first few of them.
+    pub told: Vec<Malformed>,
 }
 
 impl Partition {

@@ -88,7 +88,8 @@ impl Cluster {
             id: id.to_owned(),
             overrides: self.overrides,
             dataset_root: Some(self.folder.path().to_owned()),
-            threads: 1,
+            threads: std::num::NonZeroUsize::MIN,
+            cache: None,
         };
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("it is a listener");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use slipring_overlay::disk_cache::DiskCache;
 use slipring_overlay::topology::{Chunking, Fairness, Forwarding, Overrides, Profile, Topology};
 
 #[derive(clap::Args)]
@@ -54,6 +55,10 @@ struct Settings {
     /// Threads that load partitions; as many as there are cores if it is not said.
     #[arg(long, value_name = "N")]
     threads: Option<std::num::NonZeroUsize>,
+    /// Where partitions are kept that were read once, for the next start; `none` keeps none [default: slipring in
+    /// $XDG_CACHE_HOME or ~/.cache].
+    #[arg(long, env = "SLIPRING_CACHE", value_name = "FOLDER")]
+    cache: Option<PathBuf>,
 }
 
 impl Settings {
@@ -65,6 +70,20 @@ impl Settings {
             chunking: self.chunking,
             fairness: self.fairness,
             chunk_size: self.chunk_size.map(|size| size as usize),
+        }
+    }
+
+    fn cache(&self) -> Option<DiskCache> {
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let usual = || {
+            let home = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+            Some(home.join("slipring"))
+        };
+        match &self.cache {
+            Some(folder) if folder.as_os_str() == "none" => None,
+            Some(folder) => Some(DiskCache::new(folder.clone())),
+            None => usual().map(DiskCache::new),
         }
     }
 
@@ -83,6 +102,7 @@ impl Settings {
         add("--chunking", self.chunking.map(|strategy| strategy.name().to_owned()));
         add("--fairness", self.fairness.map(|strategy| strategy.name().to_owned()));
         add("--chunk-size", self.chunk_size.map(|size| size.to_string()));
+        add("--cache", self.cache.as_ref().map(|path| path.display().to_string()));
         add("--threads", self.threads.map(|threads| threads.to_string()));
         arguments
     }

@@ -1,6 +1,7 @@
 //! `slipring overlay node`: one process.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -84,11 +85,11 @@ async fn serve(arguments: Arguments, topology: slipring_overlay::topology::Topol
             return ExitCode::FAILURE;
         }
     }
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = settings.threads.map_or_else(cores, usize::from);
-    let overrides = settings.overrides();
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = settings.threads.unwrap_or_else(cores);
+    let (overrides, cache) = (settings.overrides(), settings.cache());
     let options =
-        Options { topology, id: id.clone(), overrides, dataset_root: settings.dataset_root, threads };
+        Options { topology, id: id.clone(), overrides, dataset_root: settings.dataset_root, threads, cache };
     signals
         .run_until(&format!("process {id}"), |mut stop| async move {
             let (told, asked) = tokio::sync::oneshot::channel::<()>();
