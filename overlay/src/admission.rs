@@ -1,13 +1,16 @@
 //! Who is let in, who waits a little, and who is sent away.
 //!
-//! The decision is a function of how many are in (`Rule::admits`); around it stands a short queue, because a crowd is
-//! often over in milliseconds, and a client that is sent away comes back with its whole question.
+//! The decision is a function of how many are in (`admits`); around it stands a short queue, because a crowd is often
+//! over in milliseconds, and a client that is sent away comes back with its whole question. Who would wait in vain is
+//! sent away at once: how long the wait will be is known from how fast the team's requests end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::topology::Fairness;
 
@@ -19,8 +22,8 @@ const MOST_OF_TEAM: usize = 60;
 const FEW_OTHERS: usize = 48;
 /// Above this share of all, `hybrid` is strict. Source: the contract.
 const CROWDED: usize = MOST * 80 / 100;
-/// Requests that wait, of all teams.
-const MOST_WAITING: usize = 200;
+/// Requests of a team that wait.
+const MOST_WAITING: usize = 100;
 /// How long they wait.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -58,18 +61,25 @@ pub(crate) struct Admission {
 
 #[derive(Debug, Default)]
 struct State {
-    active: BTreeMap<String, usize>,
-    waiting: BTreeMap<String, VecDeque<Waiter>>,
-    waiters: usize,
-    /// The client of each team that was let in last from the queue.
-    last: BTreeMap<String, String>,
-    admitted: u64,
-    rejected: u64,
+    teams: BTreeMap<String, Team>,
+}
+
+/// What a team does here.
+#[derive(Debug, Default)]
+struct Team {
+    active: usize,
+    waiting: VecDeque<Waiter>,
+    /// The client that was let in last from the queue.
+    last: Option<u64>,
+    /// When a request of it ended last, and how long it is from one to the next on the average.
+    ended: Option<Instant>,
+    pace: Duration,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    client: String,
+    /// A digest of its name: names are as long as clients like.
+    client: u64,
     turn: oneshot::Sender<()>,
 }
 
@@ -87,36 +97,50 @@ pub(crate) struct Rejected {
     pub(crate) retry_after: Duration,
 }
 
-impl State {
-    fn occupancy(&self, team: &str) -> Occupancy {
-        let own = self.active.get(team).copied().unwrap_or(0);
-        Occupancy { own, others: self.active.values().sum::<usize>() - own }
+impl Team {
+    /// How long whoever comes now would wait.
+    fn wait(&self) -> Duration {
+        self.pace * u32::try_from(self.waiting.len() + 1).unwrap_or(u32::MAX)
     }
 
-    fn enter(&mut self, team: &str) {
-        *self.active.entry(team.to_owned()).or_insert(0) += 1;
-        self.admitted += 1;
+    fn leave(&mut self, now: Instant) {
+        self.active -= 1;
+        if let Some(ended) = self.ended {
+            // A pause says nothing of how fast a crowd is served.
+            let since = (now - ended).min(PATIENCE);
+            self.pace = (self.pace * 7 + since) / 8;
+        }
+        self.ended = Some(now);
+    }
+}
+
+impl State {
+    fn occupancy(&self, team: &str) -> Occupancy {
+        let own = self.teams.get(team).map_or(0, |team| team.active);
+        Occupancy { own, others: self.active() - own }
+    }
+
+    fn active(&self) -> usize {
+        self.teams.values().map(|team| team.active).sum()
+    }
+
+    fn team(&mut self, team: &str) -> &mut Team {
+        self.teams.entry(team.to_owned()).or_default()
     }
 
     /// Lets in who waits and may come: the team that has least goes first, and of a team another client than last time.
     fn next(&mut self, fairness: Fairness) {
         loop {
-            let may = |team: &&String| admits(fairness, self.occupancy(team));
-            let least = self.waiting.keys().filter(may).min_by_key(|team| self.occupancy(team).own);
-            let Some(team) = least.cloned() else { return };
-            let Some(queue) = self.waiting.get_mut(&team) else { return };
-            let last = self.last.get(&team);
-            let place = queue.iter().position(|waiter| Some(&waiter.client) != last).unwrap_or(0);
-            let waiter = queue.remove(place);
-            if queue.is_empty() {
-                self.waiting.remove(&team);
-            }
-            let Some(waiter) = waiter else { continue };
-            self.waiters -= 1;
+            let may = |name: &String| admits(fairness, self.occupancy(name));
+            let waiting = self.teams.iter().filter(|(name, team)| !team.waiting.is_empty() && may(name));
+            let least = waiting.min_by_key(|(_, team)| team.active).map(|(name, _)| name.clone());
+            let Some(team) = least.and_then(|name| self.teams.get_mut(&name)) else { return };
+            let place = team.waiting.iter().position(|waiter| Some(waiter.client) != team.last).unwrap_or(0);
+            let Some(waiter) = team.waiting.remove(place) else { return };
             // One who gave up in the meantime takes no place.
             if waiter.turn.send(()).is_ok() {
-                self.last.insert(team.clone(), waiter.client);
-                self.enter(&team);
+                team.last = Some(waiter.client);
+                team.active += 1;
             }
         }
     }
@@ -131,27 +155,22 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a request in, perhaps after a short wait.
+    /// Lets a request in, perhaps after a short wait. Teams are remembered: there may not be as many as clients like.
     pub(crate) async fn enter(self: &Arc<Self>, team: &str, client: &str) -> Result<Admitted, Rejected> {
         let mut turn = {
             let mut state = self.state();
-            if state.waiters == 0 && admits(self.fairness, state.occupancy(team)) {
-                state.enter(team);
+            let may = admits(self.fairness, state.occupancy(team));
+            let own = state.team(team);
+            if own.waiting.is_empty() && may {
+                own.active += 1;
                 return Ok(self.admitted(team));
             }
-            if state.waiters >= MOST_WAITING {
-                state.rejected += 1;
-                return Err(Rejected { retry_after: PATIENCE });
+            let wait = own.wait();
+            if own.waiting.len() >= MOST_WAITING || wait > PATIENCE {
+                return Err(Rejected { retry_after: wait.max(PATIENCE) });
             }
             let (sender, turn) = oneshot::channel();
-            state
-                .waiting
-                .entry(team.to_owned())
-                .or_default()
-                .push_back(Waiter { client: client.to_owned(), turn: sender });
-            state.waiters += 1;
-            // Others may wait for what this team does not need.
-            state.next(self.fairness);
+            own.waiting.push_back(Waiter { client: xxh3_64(client.as_bytes()), turn: sender });
             Turn { admission: self.clone(), team: team.to_owned(), turn: Some(turn) }
         };
         let waiting = turn.turn.as_mut().expect("it is taken below");
@@ -160,11 +179,7 @@ impl Admission {
                 turn.turn = None;
                 Ok(self.admitted(team))
             }
-            _ => {
-                drop(turn); // gives back what came at the last moment
-                self.state().rejected += 1;
-                Err(Rejected { retry_after: PATIENCE * 2 })
-            }
+            _ => Err(Rejected { retry_after: PATIENCE * 2 }), // and gives back what came at the last moment
         }
     }
 
@@ -174,19 +189,14 @@ impl Admission {
 
     fn leave(&self, team: &str) {
         let mut state = self.state();
-        if let Some(count) = state.active.get_mut(team) {
-            *count -= 1;
-            if *count == 0 {
-                state.active.remove(team);
-            }
-        }
+        state.team(team).leave(Instant::now());
         state.next(self.fairness);
     }
 
     /// In, and waiting.
     pub(crate) fn load(&self) -> (usize, usize) {
         let state = self.state();
-        (state.active.values().sum(), state.waiters)
+        (state.active(), state.teams.values().map(|team| team.waiting.len()).sum())
     }
 }
 
@@ -212,16 +222,7 @@ impl Drop for Turn {
             self.admission.leave(&self.team);
             return;
         }
-        let mut state = self.admission.state();
-        let state = &mut *state;
-        if let Some(queue) = state.waiting.get_mut(&self.team) {
-            let before = queue.len();
-            queue.retain(|waiter| !waiter.turn.is_closed());
-            state.waiters -= before - queue.len();
-            if queue.is_empty() {
-                state.waiting.remove(&self.team);
-            }
-        }
+        self.admission.state().team(&self.team).waiting.retain(|waiter| !waiter.turn.is_closed());
     }
 }
 
@@ -311,5 +312,47 @@ mod tests {
             inside.pop(); // it is let in, and never looks
         }
         assert_eq!(admission.load(), (59, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_teams_queue_keeps_no_other_team_out() {
+        let admission = Admission::new(Fairness::Strict);
+        let mut inside = Vec::new();
+        for _ in 0..60 {
+            inside.push(admission.enter("pink", "a").await.unwrap());
+        }
+        let mut crowd: Vec<_> =
+            (0..MOST_WAITING + 50).map(|_| Box::pin(admission.enter("pink", "a"))).collect();
+        let mut turned_away = 0;
+        for one in &mut crowd {
+            turned_away += usize::from(futures_util::poll!(one).is_ready());
+        }
+        assert_eq!((turned_away, admission.load()), (50, (60, MOST_WAITING)));
+        let mut green = std::pin::pin!(admission.enter("green", "b"));
+        assert!(futures_util::poll!(&mut green).is_ready(), "at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_would_wait_in_vain_is_sent_away_at_once() {
+        let admission = Admission::new(Fairness::Strict);
+        let mut inside = std::collections::VecDeque::new();
+        for _ in 0..60 {
+            inside.push_back(admission.enter("pink", "a").await.unwrap());
+        }
+        // One ends each 60 ms: a fifth one would wait for 250 and more.
+        for _ in 0..40 {
+            tokio::time::advance(Duration::from_millis(60)).await;
+            inside.pop_front();
+            inside.push_back(admission.enter("pink", "a").await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(admission.enter("pink", "a"))).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        let mut fifth = std::pin::pin!(admission.enter("pink", "a"));
+        let std::task::Poll::Ready(Err(rejected)) = futures_util::poll!(&mut fifth) else {
+            panic!("it waits")
+        };
+        assert!(rejected.retry_after >= PATIENCE, "{rejected:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Which worker holds which dates.
 //!
-//! Every process computes the same from the same file and the same list of dates, so nobody has to be asked and nothing
-//! can disagree. `date_bounds` of one worker may take dates that its team's split would give to another: a date goes to
+//! Every process computes the same from the same file and the same list of dates, so nobody has to be asked. Where lists
+//! differ, because hosts hold different data sets, `catalog` finds the dates that nobody took. `date_bounds` of one worker may take dates that its team's split would give to another: a date goes to
 //! whoever names it, and only the others are split.
 
 use slipring_hashing::{Key, Member, Placement, ReplicaId, Weight};
@@ -38,15 +38,17 @@ fn by_team(topology: &Topology, worker: &Process, exist: &[Date]) -> Vec<Date> {
     dates[begin..begin + each + usize::from(place < more)].to_vec()
 }
 
+/// A worker's place on the ring is its name's, so that others may come and go without moving its dates.
+pub(crate) fn identity(id: &str) -> ReplicaId {
+    ReplicaId((xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % u64::from(u16::MAX)) as u16)
+}
+
 fn by_ring(topology: &Topology, worker: &Process, exist: &[Date], replicas: usize) -> Vec<Date> {
-    // A worker's place is its name's, so that others may come and go without moving its dates.
-    let identity =
-        |id: &str| ReplicaId((xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % u64::from(u16::MAX)) as u16);
     let members: Vec<_> = topology
         .workers()
         .map(|w| Member::new(identity(w.id.as_str()), Weight::ONE, w.id.as_str()))
         .collect();
-    let Ok(table) = Placement::Rendezvous.build(&members) else { return Vec::new() };
+    let table = Placement::Rendezvous.build(&members).expect("the topology was checked for it");
     let mine = identity(worker.id.as_str());
     let holds = |date: &Date| {
         let slot = table.slot_of(Key::Bytes(date.to_string().as_bytes()));

@@ -3,11 +3,11 @@
 //! A worker that has died is still known to have held its days: that is what makes them missing by name, and not merely
 //! absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::date::Date;
 use crate::peer_wire;
-use crate::topology::ProcessId;
+use crate::topology::{ProcessId, Topology};
 
 /// A worker's day.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +22,41 @@ pub(crate) struct Day {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Catalog {
     pub(crate) workers: BTreeMap<ProcessId, BTreeMap<Date, Day>>,
+    /// The dates that each of them sees in its data set.
+    seen: BTreeMap<ProcessId, BTreeSet<Date>>,
+    /// Dates that somebody sees and nobody holds, with the worker that should: each splits the dates that it sees
+    /// itself, and data sets may differ.
+    pub(crate) unheld: BTreeMap<Date, ProcessId>,
 }
 
 impl Catalog {
-    /// Takes what a worker says of itself.
-    pub(crate) fn learn(&mut self, worker: &ProcessId, said: peer_wire::CatalogResponse) {
+    /// Takes what a worker says of itself; `scope` are all that are asked.
+    pub(crate) fn learn(
+        &mut self,
+        topology: &Topology,
+        scope: &[ProcessId],
+        worker: &ProcessId,
+        said: peer_wire::CatalogResponse,
+    ) {
         let days = said.days.into_iter().filter_map(|day| {
             let rows = u64::try_from(day.rows).unwrap_or_default();
             let (fingerprint, unreadable) = (day.fingerprint, day.unreadable);
             Some((Date::from_number(day.date)?, Day { rows, fingerprint, unreadable }))
         });
-        self.workers.insert(worker.clone(), days.collect());
+        let days = days.collect();
+        let seen = said.seen.into_iter().filter_map(Date::from_number).collect();
+        if self.workers.get(worker) == Some(&days) && self.seen.get(worker) == Some(&seen) {
+            return;
+        }
+        self.workers.insert(worker.clone(), days);
+        self.seen.insert(worker.clone(), seen);
+        let exist: BTreeSet<Date> = self.seen.values().flatten().copied().collect();
+        let exist: Vec<_> = exist.into_iter().collect();
+        let held: BTreeSet<Date> = self.workers.values().flat_map(BTreeMap::keys).copied().collect();
+        let known = scope.iter().filter(|worker| self.workers.contains_key(*worker));
+        let due = known.filter_map(|id| topology.processes.get(id)).flat_map(|worker| {
+            topology.dates_of(worker, &exist).into_iter().map(|date| (date, worker.id.clone()))
+        });
+        self.unheld = due.filter(|(date, _)| !held.contains(date)).collect();
     }
 }

@@ -85,6 +85,11 @@ impl Span {
         (self.first..=self.last).contains(&date)
     }
 
+    /// Whether it has a day from `first` to `last`; `None` is no bound.
+    pub fn reaches(&self, first: Option<Date>, last: Option<Date>) -> bool {
+        first.is_none_or(|first| first <= self.last) && last.is_none_or(|last| last >= self.first)
+    }
+
     /// Whether both have a day.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last

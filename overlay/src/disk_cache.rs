@@ -98,8 +98,7 @@ fn modified(path: &Path) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{dates, generate};
-    use crate::partition::load;
+    use crate::partition::{a_day, load};
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -114,10 +113,9 @@ mod tests {
     fn what_is_kept_is_found_by_the_bytes_it_was_made_of_and_no_day_fills_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let (data, cache) = (folder.path().join("data"), DiskCache::new(folder.path().join("cache")));
-        let (first, other) = (dates()[0], dates()[1]);
         for seed in 0..5 {
-            generate(&data, seed, |_| ()).unwrap();
-            for date in [first, other] {
+            for day in [1, 2] {
+                let date = a_day(&data, day, seed);
                 let partition = load(date, &data.join(date.to_string())).unwrap();
                 assert!(cache.get(date, partition.fingerprint).is_none());
                 cache.put(&partition);
@@ -134,8 +132,7 @@ mod tests {
     fn what_is_spoiled_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let (data, cache) = (folder.path().join("data"), DiskCache::new(folder.path().join("cache")));
-        generate(&data, 1, |_| ()).unwrap();
-        let date = dates()[0];
+        let date = a_day(&data, 1, 1);
         let partition = load(date, &data.join(date.to_string())).unwrap();
         cache.put(&partition);
         let file = cache.folder.join(stored::file_name(date, partition.fingerprint));

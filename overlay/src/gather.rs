@@ -1,22 +1,25 @@
 //! Asks for what a plan wants, on one way after the other, until it is there or no way is left.
+//!
+//! A way that takes longer than nearly all do is not given up, but another is asked beside it (`hedge`); whichever part
+//! comes first counts, and the other one not.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, SelectAll, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
 
-use crate::date::Date;
+use crate::hedge::Hedging;
 use crate::holdings::Holdings;
 use crate::peer_wire::failure::Kind;
-use crate::peer_wire::{Ask, Failure, Route, ScanPart, ScanRequest};
+use crate::peer_wire::{Ask, Failure, ScanPart, ScanRequest};
 use crate::peers::Peers;
-use crate::plan::{Missing, Wanted};
+use crate::plan::{Missing, Route, Wanted};
 use crate::query::Query;
-use crate::record;
-use crate::topology::{Forwarding, ProcessId, Strategies};
+use crate::topology::{ProcessId, Strategies};
 
 /// Parts that may wait for whoever takes them.
 const WAITING: usize = 16;
@@ -30,6 +33,7 @@ pub(crate) struct Asker {
     pub(crate) strategies: Strategies,
     /// Where the next round of `round_robin` begins.
     pub(crate) turn: AtomicUsize,
+    pub(crate) hedging: Hedging,
 }
 
 /// What is asked for.
@@ -41,9 +45,24 @@ pub(crate) struct Question<'a> {
     pub(crate) deadline: Instant,
 }
 
+/// A partition that is not there yet.
+#[derive(Debug)]
+struct Open {
+    wanted: Wanted,
+    /// How many of its rows: negative: all; 0: none, they are counted.
+    take: i64,
+    /// The ways that are being asked: the first one, and the hedge.
+    asked: [Option<Route>; 2],
+    /// Why the last way that failed did.
+    failure: Failure,
+}
+
+type AllOpen = BTreeMap<u32, Open>;
+
 impl Asker {
     /// Asks for each partition as many of its rows as `take` says (negative: all; 0: none, they are counted); what comes
-    /// is handed on as it comes, each partition once. Returns what did not.
+    /// is handed on as it comes, each partition once, and what processes on the way say of themselves (date 0). Returns
+    /// what did not come.
     pub(crate) async fn gather(
         &self,
         question: Question<'_>,
@@ -51,242 +70,176 @@ impl Asker {
         mut came: impl FnMut(ScanPart) + Send,
     ) -> Vec<Missing> {
         let mut missing = Vec::new();
-        let mut open: BTreeMap<u32, (Wanted, i64)> =
-            wanted.into_iter().map(|one| (one.0.date.number(), one)).collect();
-        while !open.is_empty() {
-            let (routes, has_more) = routes(&open);
-            let hops = question.hops.iter().map(ToString::to_string).collect();
-            let conditions = question.query.conditions().normal_form();
-            let request = ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops };
+        let mut open: AllOpen = wanted
+            .into_iter()
+            .map(|(wanted, take)| {
+                let failure = Failure { words: "no way leads to it".into(), ..Failure::default() };
+                (wanted.date.number(), Open { wanted, take, asked: [None, None], failure })
+            })
+            .collect();
+        loop {
+            let late = Instant::now() >= question.deadline;
+            open.retain(|_, one| {
+                let given_up = late || one.wanted.routes.is_empty();
+                if given_up {
+                    missing.push(one.missing(late));
+                }
+                !given_up
+            });
+            if open.is_empty() {
+                missing.sort_by(|a, b| a.name.cmp(&b.name));
+                return missing;
+            }
+            self.round(question, &mut open, &mut came).await;
+        }
+    }
+
+    /// Asks for all that is open on the first way to each, and after a while on the second.
+    async fn round(
+        &self,
+        question: Question<'_>,
+        open: &mut AllOpen,
+        came: &mut (impl FnMut(ScanPart) + Send),
+    ) {
+        let began = Instant::now();
+        let mut asking = FuturesUnordered::new();
+        let mut parts = SelectAll::new();
+        let ask = |wave: usize, open: &mut AllOpen, parts: &mut SelectAll<_>| {
+            let (request, has_more) = request(question, open, wave);
             // Another way is only one if there is time left for it.
             let left = question.deadline.saturating_duration_since(Instant::now());
             let deadline = Instant::now() + if has_more { left / 2 } else { left };
-            let (sender, mut parts) = mpsc::channel(WAITING);
-            let asking = async {
-                self.scan(request, deadline, &sender).await;
-                drop(sender);
-            };
-            let taking = async {
-                while let Some(part) = parts.recv().await {
-                    match part.failure {
-                        None => {
-                            if open.remove(&part.date).is_some() {
-                                came(part);
-                            }
-                        }
-                        Some(failure) => fail(&mut open, part.date, &failure, &mut missing),
-                    }
-                }
-            };
-            tokio::join!(asking, taking);
-            if Instant::now() >= question.deadline {
-                for (wanted, _) in std::mem::take(&mut open).into_values() {
-                    let process =
-                        wanted.routes.front().map(|route| route.worker.to_string()).unwrap_or_default();
-                    missing.push(Missing {
-                        name: wanted.date.to_string(),
-                        process,
-                        why: "no answer in time".into(),
-                    });
-                }
-            }
-        }
-        missing.sort_by(|a, b| a.name.cmp(&b.name));
-        missing
-    }
-
-    /// Carries a request on: what is here is scanned, the rest goes to the next process of each way. Every partition
-    /// asked for has its part in the end, unless nobody takes them any more.
-    pub(crate) async fn scan(&self, request: ScanRequest, deadline: Instant, parts: &mpsc::Sender<ScanPart>) {
-        let ScanRequest { query_id, conditions, routes, mut hops } = request;
-        hops.push(self.own.to_string());
-        let mut here = Vec::new();
-        let mut onward: BTreeMap<ProcessId, Vec<Route>> = BTreeMap::new();
-        for Route { mut path, asks } in routes {
-            if path.is_empty() {
-                here.extend(asks);
-            } else {
-                let next = ProcessId::from(path.remove(0).as_str());
-                onward.entry(next).or_default().push(Route { path, asks });
-            }
-        }
-        let onward = self.in_order(onward).into_iter().map(|(next, routes)| {
-            let (query_id, conditions, hops) = (query_id.clone(), conditions.clone(), hops.clone());
-            let request = ScanRequest { query_id, conditions, routes, hops };
-            self.pass_on(next, request, deadline, parts)
-        });
-        let onward = async {
-            if self.strategies.async_forwarding || self.strategies.forwarding == Forwarding::Parallel {
-                join_all(onward).await;
-            } else {
-                for one in onward {
-                    one.await;
-                }
-            }
+            let (sender, came) = mpsc::channel(WAITING);
+            parts.push(ReceiverStream::new(came).map(move |part: ScanPart| (wave, part)));
+            async move { self.scan(request, deadline, &sender).await }
         };
-        tokio::join!(self.scan_here(&conditions, here, deadline, parts), onward);
-    }
-
-    /// The next processes, in the order in which they are asked.
-    fn in_order(&self, onward: BTreeMap<ProcessId, Vec<Route>>) -> Vec<(ProcessId, Vec<Route>)> {
-        let mut all: Vec<_> = onward.into_iter().collect();
-        match self.strategies.forwarding {
-            Forwarding::Parallel => {}
-            Forwarding::RoundRobin => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                if !all.is_empty() {
-                    let first = turn % all.len();
-                    all.rotate_left(first);
-                }
-            }
-            Forwarding::Capacity => {
-                let share =
-                    |id: &ProcessId| self.peers.get(id).map_or(f64::MAX, crate::peers::Peer::share_in_use);
-                all.sort_by(|a, b| share(&a.0).total_cmp(&share(&b.0)));
-            }
-        }
-        all
-    }
-
-    async fn pass_on(
-        &self,
-        next: ProcessId,
-        request: ScanRequest,
-        deadline: Instant,
-        parts: &mpsc::Sender<ScanPart>,
-    ) {
-        let loops = request.hops.iter().any(|hop| *hop == *next.as_str());
-        match self.peers.get(&next) {
-            Some(peer) if !loops => peer.scan(request, deadline, parts).await,
-            peer => {
-                let (kind, words) = match peer {
-                    Some(_) => (Kind::Loop, format!("the way leads back to {next}")),
-                    None => (Kind::Unreachable, format!("{next} is no neighbor of {}", self.own)),
-                };
-                let failure = Failure { kind: kind.into(), process: self.own.to_string(), words };
-                for ask in request.routes.iter().flat_map(|route| &route.asks) {
-                    let failure = Some(failure.clone());
-                    if parts.send(ScanPart { date: ask.date, failure, ..ScanPart::default() }).await.is_err()
-                    {
-                        return;
+        asking.push(ask(0, open, &mut parts));
+        let mut hedge = open.values().any(|one| !one.wanted.routes.is_empty());
+        let mut hedged = false;
+        let patience = sleep_until(began + if hedge { self.hedging.patience() } else { Default::default() });
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                biased;
+                part = parts.next() => match part {
+                    None => break,
+                    Some((wave, part)) => take(open, &self.own, wave, part, came),
+                },
+                Some(()) = asking.next() => {}
+                () = &mut patience, if hedge => {
+                    hedge = false;
+                    let worth = open.values().any(|one| one.asked[0].is_some() && !one.wanted.routes.is_empty());
+                    if worth && self.hedging.may() {
+                        hedged = true;
+                        asking.push(ask(1, open, &mut parts));
                     }
                 }
             }
-        }
-    }
-
-    /// On a thread that may work: a scan is arithmetic, and must not hold up those who wait for others.
-    async fn scan_here(
-        &self,
-        conditions: &str,
-        asks: Vec<Ask>,
-        deadline: Instant,
-        parts: &mpsc::Sender<ScanPart>,
-    ) {
-        if asks.is_empty() {
-            return;
-        }
-        let own = self.own.to_string();
-        let query = match Query::from_json(conditions) {
-            Ok(query) => query,
-            Err(error) => {
-                let failure =
-                    Failure { kind: Kind::Unspecified.into(), process: own, words: error.to_string() };
-                for ask in asks {
-                    let failure = Some(failure.clone());
-                    drop(parts.send(ScanPart { date: ask.date, failure, ..ScanPart::default() }).await);
-                }
-                return;
+            // Whoever is still being asked is asked for nothing any more.
+            if hedged && open.values().all(|one| one.asked.iter().all(Option::is_none)) {
+                break;
             }
-        };
-        let held = tokio::select! {
-            held = self.holdings.all() => held,
-            () = tokio::time::sleep_until(deadline) => Arc::default(),
-        };
-        let parts = parts.clone();
-        let scanning = tokio::task::spawn_blocking(move || {
-            for ask in asks {
-                let held = Date::from_number(ask.date).and_then(|date| held.get(&date));
-                let part = scan_one(&own, &query, &ask, held);
-                if parts.blocking_send(part).is_err() {
-                    return; // nobody waits for the others
-                }
-            }
-        });
-        if let Err(error) = scanning.await {
-            tracing::error!(%error, "a scan ended early");
         }
+        for one in open.values_mut() {
+            one.asked = [None, None];
+        }
+        self.hedging.took(began.elapsed());
     }
 }
 
-fn scan_one(own: &str, query: &Query, ask: &Ask, held: Option<&crate::holdings::Held>) -> ScanPart {
-    let failed = |kind: Kind, words: &str| {
-        let failure = Failure { kind: kind.into(), process: own.to_owned(), words: words.to_owned() };
-        ScanPart { date: ask.date, process: own.to_owned(), failure: Some(failure), ..ScanPart::default() }
-    };
-    let partition = match held {
-        None => return failed(Kind::Unreadable, "it does not hold this date"),
-        Some(Err(why)) => return failed(Kind::Unreadable, why),
-        Some(Ok(partition)) => partition,
-    };
-    if partition.fingerprint != ask.fingerprint {
-        return failed(Kind::Changed, "it holds other data than it said");
-    }
-    let began = std::time::Instant::now();
-    let most = usize::try_from(ask.take).unwrap_or(usize::MAX); // negative: all
-    let selection = partition.select(query, most);
-    let (rows, arrow) = match selection.taken() {
-        0 => (0, bytes::Bytes::new()),
-        rows => (rows as i64, record::encode(&record::batch_of(partition, &selection))),
-    };
-    ScanPart {
-        date: ask.date,
-        process: own.to_owned(),
-        matched: selection.matched as i64,
-        rows_scanned: selection.scanned as i64,
-        elapsed_us: i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX),
-        rows,
-        arrow,
-        failure: None,
+impl Open {
+    fn missing(&self, late: bool) -> Missing {
+        let Failure { process, words, .. } = &self.failure;
+        let route = self.wanted.routes.front();
+        let (process, why) = match (process.is_empty(), late) {
+            (_, true) if self.failure.kind() == Kind::Unspecified => {
+                (route.map(|route| route.worker.to_string()).unwrap_or_default(), "no answer in time".into())
+            }
+            (true, _) => (route.map(|route| route.worker.to_string()).unwrap_or_default(), words.clone()),
+            (false, _) => (process.clone(), words.clone()),
+        };
+        Missing { name: self.wanted.date.to_string(), process, why }
     }
 }
 
-/// The first way of each open partition, those of one way together; and whether any of them has another.
-fn routes(open: &BTreeMap<u32, (Wanted, i64)>) -> (Vec<Route>, bool) {
+/// The next way to each open partition, those of one way together; and whether any of them has another.
+fn request(question: Question<'_>, open: &mut AllOpen, wave: usize) -> (ScanRequest, bool) {
     let mut routes: BTreeMap<Vec<String>, Vec<Ask>> = BTreeMap::new();
     let mut has_more = false;
-    for (&date, (wanted, take)) in open {
-        let Some(route) = wanted.routes.front() else { continue };
-        has_more |= wanted.routes.len() > 1;
+    for (&date, one) in open {
+        let Some(route) = one.wanted.routes.pop_front() else { continue };
+        has_more |= !one.wanted.routes.is_empty();
         let path = route.path.iter().map(ToString::to_string).collect();
-        let ask = Ask { date, fingerprint: route.fingerprint, take: *take };
+        let ask = Ask { date, fingerprint: route.fingerprint, take: one.take };
         routes.entry(path).or_default().push(ask);
+        one.asked[wave] = Some(route);
     }
-    (routes.into_iter().map(|(path, asks)| Route { path, asks }).collect(), has_more)
+    let routes = routes.into_iter().map(|(path, asks)| crate::peer_wire::Route { path, asks }).collect();
+    let hops = question.hops.iter().map(ToString::to_string).collect();
+    let conditions = question.query.conditions().normal_form();
+    (ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops }, has_more)
 }
 
-/// The way failed: the next one is taken, if it can lead to something else.
-fn fail(open: &mut BTreeMap<u32, (Wanted, i64)>, date: u32, failure: &Failure, missing: &mut Vec<Missing>) {
-    let Some((mut wanted, take)) = open.remove(&date) else { return };
-    let failed = wanted.routes.pop_front();
-    if let Some(failed) = &failed {
-        let at_the_worker = matches!(failure.kind(), Kind::Unreadable | Kind::Changed)
-            || failure.process == failed.worker.as_str();
-        // Another way to the same worker leads to the same answer; whoever could not be reached is not passed again.
-        wanted.routes.retain(|route| {
-            let same = at_the_worker && route.worker == failed.worker;
-            let through = route.path.iter().any(|hop| *hop.as_str() == *failure.process);
-            !same && !through
-        });
+fn take(open: &mut AllOpen, own: &ProcessId, wave: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {
+    let Some(failure) = &part.failure else {
+        if part.date == 0 || open.remove(&part.date).is_some() {
+            came(part);
+        }
+        return;
+    };
+    let Some(one) = open.get_mut(&part.date) else { return };
+    let Some(failed) = one.asked[wave].take() else { return };
+    strike(&mut one.wanted.routes, own, &failed, failure);
+    one.failure = failure.clone();
+    if one.failure.process.is_empty() {
+        one.failure.process = failed.worker.to_string();
     }
-    if wanted.routes.is_empty() {
-        let process = if failure.process.is_empty() {
-            failed.map(|route| route.worker.to_string()).unwrap_or_default()
-        } else {
-            failure.process.clone()
-        };
-        missing.push(Missing { name: wanted.date.to_string(), process, why: failure.words.clone() });
-    } else {
-        open.insert(date, (wanted, take));
+}
+
+/// Strikes the ways that cannot lead to anything else.
+fn strike(routes: &mut VecDeque<Route>, own: &ProcessId, failed: &Route, failure: &Failure) {
+    if matches!(failure.kind(), Kind::Unreadable | Kind::Changed) {
+        // Another way to the same worker leads to the same answer.
+        routes.retain(|route| route.worker != failed.worker);
+        return;
+    }
+    // The step that failed is not taken again: from whoever could not reach it to the process that is named. That
+    // process may still be reached from elsewhere.
+    let Some(place) = failed.path.iter().position(|hop| *hop.as_str() == *failure.process) else { return };
+    let step =
+        |path: &[ProcessId], place: usize| (path[..place].last().unwrap_or(own).clone(), path[place].clone());
+    let broken = step(&failed.path, place);
+    routes.retain(|route| (0..route.path.len()).all(|place| step(&route.path, place) != broken));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &[&str]) -> Route {
+        let path: Vec<_> = path.iter().map(|&id| ProcessId::from(id)).collect();
+        Route { worker: path.last().unwrap().clone(), path, fingerprint: 1 }
+    }
+
+    fn left(kind: Kind, process: &str) -> Vec<String> {
+        let failed = route(&["B", "D"]);
+        let mut routes = VecDeque::from([
+            route(&["E", "D"]),
+            route(&["B", "C", "D"]),
+            route(&["E", "B", "D"]),
+            route(&["E", "F"]),
+        ]);
+        let failure = Failure { kind: kind.into(), process: process.into(), words: String::new() };
+        strike(&mut routes, &"A".into(), &failed, &failure);
+        routes.iter().map(|route| route.path.iter().map(ProcessId::as_str).collect()).collect()
+    }
+
+    #[test]
+    fn only_the_step_that_failed_is_struck() {
+        assert_eq!(left(Kind::Unreachable, "D"), ["ED", "BCD", "EF"], "from B to D");
+        assert_eq!(left(Kind::Deadline, "B"), ["ED", "EBD", "EF"], "from A to B");
+        assert_eq!(left(Kind::Unreadable, "D"), ["EF"], "D has said it");
+        assert_eq!(left(Kind::Changed, "D"), ["EF"]);
+        assert_eq!(left(Kind::Unreachable, "X"), ["ED", "BCD", "EBD", "EF"], "a stranger");
     }
 }

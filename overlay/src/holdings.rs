@@ -21,6 +21,8 @@ pub(crate) type Held = Result<Arc<Partition>, String>;
 #[derive(Clone, Debug)]
 pub(crate) struct Holdings {
     loaded: watch::Receiver<Option<Arc<BTreeMap<Date, Held>>>>,
+    /// All dates of the data set.
+    pub(crate) seen: Arc<[Date]>,
 }
 
 /// Why the folder of all days is none.
@@ -31,7 +33,8 @@ pub struct DatasetError {
     source: std::io::Error,
 }
 
-/// The dates of a data set, ascending.
+/// The dates of a data set, ascending: whatever is named like one, so that what is not readable is missing and not
+/// absent.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -40,9 +43,7 @@ pub(crate) fn dates_in(root: &Path) -> Result<Vec<Date>, DatasetError> {
     let mut dates = Vec::new();
     for entry in std::fs::read_dir(root).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if let Some(date) = entry.file_name().to_str().and_then(|name| name.parse().ok())
-            && entry.path().is_dir()
-        {
+        if let Some(date) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
             dates.push(date);
         }
     }
@@ -53,12 +54,13 @@ pub(crate) fn dates_in(root: &Path) -> Result<Vec<Date>, DatasetError> {
 impl Holdings {
     /// None.
     pub(crate) fn none() -> Self {
-        Self { loaded: watch::channel(Some(Arc::default())).1 }
+        Self { loaded: watch::channel(Some(Arc::default())).1, seen: Arc::default() }
     }
 
-    /// Loads these dates on threads of their own; returns at once.
+    /// Loads these of the dates that are `seen` on threads of their own; returns at once.
     pub(crate) fn load(
         root: PathBuf,
+        seen: Vec<Date>,
         dates: Vec<Date>,
         threads: NonZeroUsize,
         cache: Option<DiskCache>,
@@ -70,7 +72,7 @@ impl Holdings {
             // Now that questions are answered.
             cache.iter().for_each(|cache| fresh.iter().for_each(|partition| cache.put(partition)));
         });
-        Self { loaded }
+        Self { loaded, seen: seen.into() }
     }
 
     /// What there is, when all of it is there.

@@ -12,6 +12,7 @@ pub mod date;
 pub mod disk_cache;
 mod gather;
 pub mod generate;
+mod hedge;
 mod holdings;
 pub mod node;
 pub mod partition;
@@ -20,6 +21,7 @@ mod plan;
 pub mod query;
 pub mod record;
 mod results;
+mod scan;
 pub mod topology;
 
 /// The contract with clients, generated from `proto/overlay.proto`.

@@ -16,6 +16,8 @@ use crate::topology::{Process, ProcessId, Topology};
 
 /// How long a neighbor may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(1);
+/// How often a neighbor is pinged, and how long it may take to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Bytes of one part: a day with all its rows is a few of a million.
 pub(crate) const LARGEST_MESSAGE: usize = 256 << 20;
 
@@ -43,6 +45,10 @@ impl Peers {
             let channel = endpoint
                 .connect_timeout(CONNECTING)
                 .tcp_nodelay(true)
+                // A neighbor whose packets are lost is noticed before its deadlines are.
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .keep_alive_while_idle(true)
                 .initial_connection_window_size(16 << 20)
                 .initial_stream_window_size(4 << 20)
                 .connect_lazy();
@@ -87,12 +93,7 @@ impl Peer {
         let said = timeout_at(deadline, self.client.clone().catalog(request)).await;
         let said =
             said.map_err(|_| Status::deadline_exceeded(format!("{} did not answer in time", self.id)))??;
-        let said = said.into_inner();
-        if said.process == self.id.as_str() {
-            let part = |number: i32| u64::from(number.max(0).unsigned_abs());
-            self.load.store(part(said.active) << 32 | part(said.capacity), Ordering::Relaxed);
-        }
-        Ok(said)
+        Ok(said.into_inner())
     }
 
     /// Sends on what it answers. Each of the request's partitions has its part then: what it leaves unanswered is told
@@ -129,9 +130,14 @@ impl Peer {
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let mut stream = self.client.clone().scan(request).await?.into_inner();
         while let Some(part) = stream.message().await? {
+            let half = |number: i32| u64::from(number.max(0).unsigned_abs());
+            self.load.store(half(part.active) << 32 | half(part.capacity), Ordering::Relaxed);
             // What was not asked for, or comes twice, is not counted.
-            let Some(place) = open.iter().position(|&date| date == part.date) else { continue };
-            open.swap_remove(place);
+            match open.iter().position(|&date| date == part.date) {
+                Some(place) => drop(open.swap_remove(place)),
+                None if part.date == 0 => {}
+                None => continue,
+            }
             if parts.send(part).await.is_err() {
                 return Ok(());
             }

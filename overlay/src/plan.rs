@@ -47,7 +47,7 @@ pub(crate) struct Plan {
 }
 
 /// The workers that a process answers for: those below it, seen from the leader.
-pub(crate) fn scope(topology: &Topology, of: &ProcessId) -> Vec<ProcessId> {
+fn scope(topology: &Topology, of: &ProcessId) -> Vec<ProcessId> {
     let depths = depths(topology);
     let mut below = vec![of.clone()];
     let mut index = 0;
@@ -80,22 +80,50 @@ fn depths(topology: &Topology) -> BTreeMap<&ProcessId, usize> {
     depths
 }
 
+/// Whom a process answers for, and the ways to them.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    pub(crate) scope: Vec<ProcessId>,
+    /// Whether there is no worker outside of it.
+    is_all: bool,
+    ways: BTreeMap<ProcessId, Vec<Vec<ProcessId>>>,
+}
+
+impl Reach {
+    pub(crate) fn of(topology: &Topology, own: &ProcessId) -> Self {
+        let scope = scope(topology, own);
+        let ways = scope.iter().map(|worker| (worker.clone(), topology.paths(own, worker, &[]))).collect();
+        Self { is_all: topology.workers().count() == scope.len(), scope, ways }
+    }
+
+    /// The ways to a worker, the shortest first.
+    pub(crate) fn ways_to(&self, worker: &ProcessId) -> &[Vec<ProcessId>] {
+        self.ways.get(worker).map_or(&[], Vec::as_slice)
+    }
+}
+
 impl Plan {
-    /// What `own` has to ask for `query`, which came over `hops`.
+    /// What has to be asked for `query`, which came over `hops`.
     pub(crate) fn new(
         topology: &Topology,
-        own: &ProcessId,
+        reach: &Reach,
         hops: &[ProcessId],
         catalog: &Catalog,
         query: &Query,
     ) -> Self {
         let mut plan = Self::default();
         let mut holders: BTreeMap<Date, Vec<ProcessId>> = BTreeMap::new();
-        for worker in scope(topology, own) {
-            if !concerns_worker(topology, &worker, query) {
+        // With copies elsewhere, an unknown worker's dates are known from those.
+        let unknown = reach.scope.iter().filter(|worker| !catalog.workers.contains_key(*worker)).count();
+        let copied = matches!(topology.placement, DataPlacement::Ring { replicas } if unknown < replicas);
+        for worker in &reach.scope {
+            if !concerns_worker(topology, worker, query) {
                 continue;
             }
-            let Some(days) = catalog.workers.get(&worker) else {
+            let Some(days) = catalog.workers.get(worker) else {
+                if (copied && reach.is_all) || !may_hold(topology, worker, query) {
+                    continue;
+                }
                 plan.missing.push(Missing {
                     name: worker.to_string(),
                     process: worker.to_string(),
@@ -109,8 +137,15 @@ impl Plan {
                 holders.entry(*date).or_default().push(worker.clone());
             }
         }
-        let paths: BTreeMap<_, _> =
-            catalog.workers.keys().map(|worker| (worker, topology.paths(own, worker, hops))).collect();
+        for (date, worker) in &catalog.unheld {
+            if query.concerns(*date)
+                && concerns_date(topology, *date, query)
+                && concerns_worker(topology, worker, query)
+            {
+                let why = "its data set does not have this date, another process's does".to_owned();
+                plan.missing.push(Missing { name: date.to_string(), process: worker.to_string(), why });
+            }
+        }
         for (date, workers) in holders {
             let mut routes = Vec::new();
             let mut whys = Vec::new();
@@ -120,9 +155,19 @@ impl Plan {
                     whys.push((worker, day.unreadable.clone()));
                     continue;
                 }
-                routes.extend(paths[worker].iter().enumerate().map(|(rank, path)| {
+                let open =
+                    reach.ways_to(worker).iter().filter(|path| path.iter().all(|hop| !hops.contains(hop)));
+                routes.extend(open.enumerate().map(|(rank, path)| {
                     (rank, Route { worker: worker.clone(), path: path.clone(), fingerprint: day.fingerprint })
                 }));
+            }
+            if let Some(other) = routes.iter().find(|(_, route)| route.fingerprint != routes[0].1.fingerprint)
+            {
+                // Nobody knows which of them is right.
+                let why = format!("{} holds other data of this date", other.1.worker);
+                let process = routes[0].1.worker.to_string();
+                plan.missing.push(Missing { name: date.to_string(), process, why });
+                continue;
             }
             // The best way to each holder, then the second best ones. Which holder is first depends on the day, so that
             // they share the work.
@@ -142,14 +187,7 @@ impl Plan {
                     .push(Wanted { date, routes: routes.into_iter().map(|(_, route)| route).collect() });
             }
         }
-        // With copies elsewhere, an unknown worker's dates are known from those.
-        if let DataPlacement::Ring { replicas } = topology.placement {
-            let unknown =
-                scope(topology, own).iter().filter(|worker| !catalog.workers.contains_key(*worker)).count();
-            if unknown < replicas {
-                plan.missing.retain(|missing| missing.name != missing.process);
-            }
-        }
+        plan.missing.sort_by(|a, b| a.name.cmp(&b.name));
         plan
     }
 
@@ -162,6 +200,19 @@ impl Plan {
         }
         digest.digest()
     }
+}
+
+/// Whether a worker of which nothing is known can hold a day that a question concerns.
+fn may_hold(topology: &Topology, worker: &ProcessId, query: &Query) -> bool {
+    let team = |team: &String| topology.teams.get(team);
+    let span = match topology.placement {
+        DataPlacement::Ring { .. } => query.team.as_ref().and_then(team).copied(),
+        DataPlacement::Dates => topology
+            .processes
+            .get(worker)
+            .and_then(|worker| worker.date_bounds.or_else(|| team(&worker.team).copied())),
+    };
+    span.is_none_or(|span| span.reaches(query.date_start, query.date_end))
 }
 
 fn concerns_worker(topology: &Topology, worker: &ProcessId, query: &Query) -> bool {

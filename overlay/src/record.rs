@@ -208,6 +208,16 @@ impl<'a, K: ArrowDictionaryKeyType> Texts<'a, K> {
         Self { codes: dictionary.keys(), texts: dictionary.values().as_string() }
     }
 
+    fn longest_json(&self) -> usize {
+        let mut text = String::new();
+        let longest = self.texts.iter().flatten().map(|value| {
+            text.clear();
+            quoted(&mut text, value);
+            text.len()
+        });
+        longest.max().unwrap_or(0)
+    }
+
     fn text(&self, row: usize) -> &'a str {
         self.texts.value(self.codes.value(row).as_usize())
     }
@@ -230,6 +240,9 @@ const NAMES: [&str; 14] = [
     ",\"full_aqs_id\":",
     ",\"date\":\"",
 ];
+
+/// Bytes that the four numbers with a point, the two without, the time, the date and the end of a record take at most.
+const LONGEST_NUMBERS: usize = 4 * 32 + 2 * 6 + 16 + 8 + 2;
 
 /// The first line of a CSV.
 pub const CSV_HEADER: &str = "latitude,longitude,timestamp,parameter,value,unit,raw_concentration,aqi,category,\
@@ -255,6 +268,16 @@ impl<'a> Records<'a> {
                 date: column(13).as_primitive(),
             },
         }
+    }
+
+    /// Bytes that no record is longer than as JSON: the longest texts that any of them might have.
+    pub fn longest_json(&self) -> usize {
+        let c = &self.columns;
+        let few = [&c.parameter, &c.unit].map(Texts::longest_json);
+        let site = c.site.iter().map(Texts::longest_json);
+        NAMES.iter().map(|name| name.len()).sum::<usize>()
+            + LONGEST_NUMBERS
+            + few.iter().copied().chain(site).sum::<usize>()
     }
 
     /// Adds a record as a JSON object.

@@ -5,7 +5,13 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
+use dashmap::DashMap;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, WeakShared};
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::peer_wire::ScanPart;
 use crate::query::{Query, Uid};
@@ -15,19 +21,18 @@ use crate::wire::Coverage;
 
 /// How long a result is kept that nobody asks for. Source: the contract.
 const KEPT: Duration = Duration::from_secs(300);
-/// Bytes of a chunk's text: gRPC's default limit of a message is 4 MiB.
-const LARGEST_CHUNK: usize = 3 << 20;
-/// Bytes of a record's text that are reckoned with; a chunk with longer ones is still whole, because no text of the
-/// data is a hundred times as long as usual.
-const RECORD: usize = 1 << 10;
+/// Bytes of a chunk's text: gRPC's default limit of a message is 4 MiB, and what is around the text is small.
+const LARGEST_CHUNK: usize = (4 << 20) - (64 << 10);
+/// Names of released results that are remembered, and for how long.
+const RELEASED: (u64, Duration) = (100_000, Duration::from_secs(3600));
 
-/// The records of one partition.
-#[derive(Debug)]
+/// The records of one partition, as they came and go on: Arrow IPC messages.
+#[derive(Clone, Debug)]
 pub(crate) struct Part {
-    /// As it came and goes on.
     pub(crate) arrow: Bytes,
-    /// The same memory, understood.
-    pub(crate) batch: RecordBatch,
+    pub(crate) rows: usize,
+    /// Bytes that no record of it is longer than, as JSON.
+    longest: usize,
 }
 
 /// A result.
@@ -47,14 +52,20 @@ impl Part {
     /// Of what a worker sent.
     pub(crate) fn of(part: &ScanPart) -> Result<Self, arrow_schema::ArrowError> {
         let batch = record::decode(&part.arrow)?;
-        Ok(Self { arrow: part.arrow.clone(), batch })
+        let longest = Records::of(&batch).longest_json();
+        Ok(Self { arrow: part.arrow.clone(), rows: batch.num_rows(), longest })
+    }
+
+    fn batch(&self) -> RecordBatch {
+        record::decode(&self.arrow).expect("it was understood when it came")
     }
 }
 
-/// Records of a chunk, no larger than a message may be.
-pub(crate) fn records_per_chunk(strategies: &Strategies, records: u64, query: &Query) -> usize {
-    let wanted = strategies.records_per_chunk(usize::try_from(records).unwrap_or(usize::MAX), query.limit);
-    wanted.clamp(1, LARGEST_CHUNK / RECORD)
+/// Records of a chunk: as many as the strategy says, and no more than a message holds.
+pub(crate) fn records_per_chunk(strategies: &Strategies, parts: &[Part], query: &Query) -> usize {
+    let records = parts.iter().map(|part| part.rows).sum();
+    let longest = parts.iter().map(|part| part.longest).max().unwrap_or(1);
+    strategies.records_per_chunk(records, query.limit).min(LARGEST_CHUNK / longest).max(1)
 }
 
 impl Answer {
@@ -85,69 +96,129 @@ impl Answer {
     pub(crate) fn each(&self, first: u64, count: usize, mut take: impl FnMut(&Records<'_>, usize)) {
         let (mut skip, mut left) = (first, count);
         for part in &self.parts {
-            let rows = part.batch.num_rows();
-            if skip >= rows as u64 {
-                skip -= rows as u64;
+            if skip >= part.rows as u64 {
+                skip -= part.rows as u64;
                 continue;
             }
             if left == 0 {
                 return;
             }
-            let records = Records::of(&part.batch);
+            let batch = part.batch();
+            let records = Records::of(&batch);
             let begin = skip as usize;
-            let end = rows.min(begin + left);
+            let end = part.rows.min(begin + left);
             (begin..end).for_each(|row| take(&records, row));
             left -= end - begin;
             skip = 0;
         }
     }
 
+    /// Bytes in memory.
     fn size(&self) -> usize {
-        self.parts.iter().map(|part| part.arrow.len() + 512).sum::<usize>() + 1024
+        let parts = self.parts.iter().map(|part| part.arrow.len() + size_of::<Part>());
+        parts.sum::<usize>() + self.uid.as_str().len() + 1024
     }
 }
 
-/// The results of a process.
-#[derive(Clone, Debug)]
-pub(crate) struct Results {
-    kept: Cache<String, Arc<Answer>>,
-    /// Names that are no longer good here.
-    ended: Cache<String, ()>,
+type Made<E> = Result<Arc<Answer>, E>;
+type Making<E> = BoxFuture<'static, Made<E>>;
+
+/// A result that is being made.
+#[derive(Debug)]
+struct UnderWay<E> {
+    /// It is there by then, or never.
+    deadline: Instant,
+    making: WeakShared<Making<E>>,
 }
 
-impl Results {
+/// The results of a process.
+#[derive(Debug)]
+pub(crate) struct Results<E> {
+    kept: Cache<String, Arc<Answer>>,
+    /// Digests of names that are no longer good here.
+    released: Cache<u128, ()>,
+    under_way: DashMap<String, UnderWay<E>>,
+}
+
+impl<E: Clone + Send + Sync + 'static> Results<E> {
     /// At most so many bytes; least recently used go first.
     pub(crate) fn new(most_bytes: u64) -> Self {
         let weigh = |_: &String, answer: &Arc<Answer>| u32::try_from(answer.size()).unwrap_or(u32::MAX);
-        let kept = Cache::builder().max_capacity(most_bytes).weigher(weigh).time_to_idle(KEPT).build();
-        let ended = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(3600)).build();
-        Self { kept, ended }
+        let kept = Cache::builder()
+            .max_capacity(most_bytes)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(weigh)
+            .time_to_idle(KEPT)
+            .build();
+        let (most, long) = RELEASED;
+        let released = Cache::builder().max_capacity(most).time_to_live(long).build();
+        Self { kept, released, under_way: DashMap::new() }
     }
 
     pub(crate) async fn get(&self, uid: &str) -> Option<Arc<Answer>> {
         self.kept.get(uid).await
     }
 
-    /// The result of this name: the one that is kept, or what `make` makes; whoever asks for the same meanwhile gets
-    /// the same.
-    pub(crate) async fn get_or_make<E: Clone + Send + Sync + 'static>(
+    /// The result of this name: the one that is kept, or what `make` makes until `deadline`. Whoever asks for the same
+    /// meanwhile waits for the same, if that ends before his own deadline; it is given up when nobody waits for it.
+    pub(crate) async fn get_or_make(
         &self,
         uid: &Uid,
-        make: impl Future<Output = Result<Arc<Answer>, E>>,
-    ) -> Result<Arc<Answer>, E> {
-        self.ended.invalidate(uid.as_str()).await;
-        self.kept.try_get_with(uid.as_str().to_owned(), make).await.map_err(|error| (*error).clone())
+        deadline: Instant,
+        make: impl FnOnce() -> Making<E>,
+    ) -> Made<E> {
+        if let Some(kept) = self.get(uid.as_str()).await {
+            return Ok(kept);
+        }
+        let theirs = self.under_way.get(uid.as_str()).filter(|theirs| theirs.deadline <= deadline);
+        let theirs = theirs.and_then(|theirs| Some((theirs.deadline, theirs.making.upgrade()?)));
+        if let Some((their_deadline, making)) = theirs {
+            match making.await {
+                // It had less time than there is left.
+                Err(_) if Instant::now() >= their_deadline && their_deadline < deadline => {}
+                made => return made,
+            }
+        }
+        let making = make().shared();
+        let weak = making.downgrade().expect("it has not begun");
+        self.under_way.insert(uid.as_str().to_owned(), UnderWay { deadline, making: weak });
+        let ended = Ended { under_way: &self.under_way, uid: uid.as_str(), deadline };
+        let made = making.await;
+        if let Ok(answer) = &made {
+            self.released.invalidate(&digest(answer.uid.as_str())).await;
+            self.kept.insert(answer.uid.as_str().to_owned(), answer.clone()).await;
+        }
+        drop(ended);
+        made
     }
 
     /// Whether it was released.
-    pub(crate) fn has_ended(&self, uid: &str) -> bool {
-        self.ended.contains_key(uid)
+    pub(crate) fn was_released(&self, uid: &Uid) -> bool {
+        self.released.contains_key(&digest(uid.as_str()))
     }
 
     /// Forgets it; whether it was there.
-    pub(crate) async fn release(&self, uid: &str) -> bool {
-        let was = self.kept.remove(uid).await.is_some();
-        self.ended.insert(uid.to_owned(), ()).await;
+    pub(crate) async fn release(&self, uid: &Uid) -> bool {
+        let was = self.kept.remove(uid.as_str()).await.is_some();
+        self.released.insert(digest(uid.as_str()), ()).await;
         was
+    }
+}
+
+fn digest(uid: &str) -> u128 {
+    xxh3_128(uid.as_bytes())
+}
+
+/// Takes what has ended, or was given up, from the list of what is under way.
+struct Ended<'a, E> {
+    under_way: &'a DashMap<String, UnderWay<E>>,
+    uid: &'a str,
+    deadline: Instant,
+}
+
+impl<E> Drop for Ended<'_, E> {
+    fn drop(&mut self) {
+        // Another one of the same name may have begun since; others may still wait for this one.
+        self.under_way.remove_if(self.uid, |_, theirs| theirs.deadline == self.deadline);
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
 
 use super::{Asked, Node, Refusal, words};
 use crate::peer_wire::peer_server::PeerServer;
 use crate::peers::LARGEST_MESSAGE;
-use crate::query::Query;
+use crate::query::{Query, Uid};
 use crate::record;
 use crate::topology::ProcessId;
 use crate::wire::overlay_node_server::{OverlayNode, OverlayNodeServer};
@@ -29,7 +30,14 @@ const MOST_HOPS: usize = 64;
 /// All services of a process.
 pub(super) async fn routes(node: &Arc<Node>) -> Routes {
     let (health, service) = tonic_health::server::health_reporter();
-    health.set_serving::<OverlayNodeServer<Edge>>().await;
+    health.set_service_status("", ServingStatus::NotServing).await;
+    health.set_not_serving::<OverlayNodeServer<Edge>>().await;
+    let holdings = node.asker.holdings.clone();
+    tokio::spawn(async move {
+        holdings.all().await;
+        health.set_service_status("", ServingStatus::Serving).await;
+        health.set_serving::<OverlayNodeServer<Edge>>().await;
+    });
     let described = include_bytes!(concat!(env!("OUT_DIR"), "/overlay.bin"));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -66,6 +74,11 @@ pub(super) fn time_of<T>(request: &Request<T>) -> Option<Duration> {
     })
 }
 
+/// A question's name, drawn if it has none.
+pub(super) fn named(query_id: String) -> String {
+    if query_id.is_empty() { format!("{:032x}", rand::random::<u128>()) } else { query_id }
+}
+
 impl Edge {
     async fn ask(
         &self,
@@ -75,15 +88,19 @@ impl Edge {
         let QueryRequest { query_type, query_params, hops, client_id, query_id } = request.into_inner();
         let loops = hops.len() > MOST_HOPS;
         let hops = hops.iter().take(MOST_HOPS).map(|hop| ProcessId::from(hop.as_str())).collect();
+        let query_id = named(query_id);
         let mut asked = Asked { query: Query::default(), hops, client: client_id, query_id, within };
-        if loops {
-            return (asked, Err(Refusal::Loop));
-        }
-        match Query::parse(&query_type, &query_params) {
-            Ok(query) => asked.query = query,
-            Err(error) => return (asked, Err(Refusal::Invalid(error))),
-        }
-        let outcome = self.0.answer(asked.clone()).await;
+        let refusal = match Query::parse(&query_type, &query_params) {
+            _ if loops => Refusal::Loop,
+            Err(error) => Refusal::Invalid(error),
+            Ok(query) => {
+                asked.query = query;
+                let outcome = self.0.answer(&asked).await;
+                return (asked, outcome);
+            }
+        };
+        let outcome = Err(refusal);
+        self.0.note(&asked, &outcome, Duration::ZERO);
         (asked, outcome)
     }
 }
@@ -105,7 +122,10 @@ impl OverlayNode for Edge {
             is_last: true,
             status: status.into(),
         };
-        let Some(answer) = self.0.result(&uid).await else { return Ok(Response::new(none("not_found", 0))) };
+        let answer = match self.0.result(&uid).await {
+            Ok(answer) => answer,
+            Err(refusal) => return Ok(Response::new(none(&refusal.status(), 0))),
+        };
         let total_chunks = i32::try_from(answer.chunks()).unwrap_or(i32::MAX);
         let data = u64::try_from(chunk_index).ok().and_then(|index| answer.chunk_json(index));
         let Some(data) = data else { return Ok(Response::new(none("out_of_range", total_chunks))) };
@@ -126,7 +146,7 @@ impl OverlayNode for Edge {
     ) -> Result<Response<MetricsResponse>, Status> {
         let node = &self.0;
         let strategies = node.asker.strategies;
-        let (active, waiting) = node.admission.load();
+        let (active, waiting) = node.load();
         let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         let held = node.asker.holdings.now();
         let files = held.iter().flat_map(|held| held.values()).filter_map(|held| held.as_ref().ok());
@@ -152,8 +172,9 @@ impl OverlayNode for Edge {
         &self,
         request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
-        tracing::info!(graceful = request.into_inner().graceful, "a client asks for the end");
-        self.0.stopping.cancel();
+        let graceful = request.into_inner().graceful;
+        tracing::info!(graceful, "a client asks for the end");
+        self.0.stop(graceful);
         Ok(Response::new(ShutdownResponse { status: "shutting_down".into() }))
     }
 
@@ -163,7 +184,10 @@ impl OverlayNode for Edge {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
-        let released = self.0.results.release(&request.into_inner().uid).await;
+        let released = match Uid::parse(&request.into_inner().uid) {
+            Ok((uid, ..)) => self.0.results.release(&uid).await,
+            Err(_) => false,
+        };
         let status = if released { "released" } else { "not_found" };
         Ok(Response::new(ReleaseResponse { status: status.into() }))
     }

@@ -1,18 +1,22 @@
 //! HTTP beside gRPC on the same port: heartbeats, metrics, and questions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde_json::{Value, json};
+use tonic::Status;
+use tonic::service::Routes;
 
+use super::client_edge::named;
 use super::{Asked, Node, Refusal, words};
-use crate::query::Query;
+use crate::query::{Query, Uid};
 use crate::record;
 use crate::results::Answer;
 use crate::wire::Coverage;
@@ -20,14 +24,28 @@ use crate::wire::Coverage;
 /// Records that are written at once.
 const AT_ONCE: usize = 1000;
 
-pub(super) fn router(node: Arc<Node>) -> Router {
+/// HTTP, and gRPC behind it.
+pub(super) fn router(node: &Arc<Node>, services: Routes) -> Router {
     Router::new()
         .route("/heartbeat", get(heartbeat))
         .route("/metrics", get(metrics))
         .route("/overlay/query", post(query))
         .route("/overlay/query/{uid}", axum::routing::delete(release))
         .route("/overlay/query/{uid}/{chunk}", get(chunk))
-        .with_state(node)
+        .with_state(node.clone())
+        .merge(services.into_axum_router())
+        .fallback(nothing_here)
+}
+
+/// What is no call is told so as HTTP.
+async fn nothing_here(headers: HeaderMap) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if kind.starts_with(b"application/grpc") {
+        return Status::unimplemented("there is no such call").into_http::<Body>();
+    }
+    let words = "nothing is here: there are POST /overlay/query, GET /overlay/query/{uid}/{chunk}, \
+                 DELETE /overlay/query/{uid}, GET /heartbeat and GET /metrics\n";
+    (StatusCode::NOT_FOUND, words).into_response()
 }
 
 /// Live once the partitions are loaded: until then questions wait.
@@ -39,10 +57,8 @@ async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    let (active, waiting) = node.admission.load();
-    node.metrics.active.set(i64::try_from(active).unwrap_or(i64::MAX));
-    node.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], node.metrics.text()).into_response()
+    let text = node.metrics.text(node.load(), node.asker.hedging.hedges());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 /// How an answer is written.
@@ -77,15 +93,19 @@ async fn query(State(node): State<Arc<Node>>, headers: HeaderMap, text: String) 
         query: Query::default(),
         hops: Vec::new(),
         client: client.to_owned(),
-        query_id: query_id.to_owned(),
+        query_id: named(query_id.to_owned()),
         within: None,
     };
     let outcome = match Query::from_json(&text) {
         Ok(query) => {
             asked.query = query;
-            node.answer(asked.clone()).await
+            node.answer(&asked).await
         }
-        Err(error) => Err(Refusal::Invalid(error)),
+        Err(error) => {
+            let outcome = Err(Refusal::Invalid(error));
+            node.note(&asked, &outcome, Duration::ZERO);
+            outcome
+        }
     };
     let answer = match outcome {
         Ok(answer) => answer,
@@ -187,6 +207,7 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::Rejected(_) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Incomplete(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Cancelled => StatusCode::CONFLICT,
+        Refusal::NotFound => StatusCode::NOT_FOUND,
     };
     let mut body = json!({"status": refusal.status()});
     if let Refusal::Incomplete(coverage) = refusal {
@@ -200,11 +221,13 @@ fn refused(refusal: &Refusal) -> Response {
 }
 
 async fn chunk(State(node): State<Arc<Node>>, Path((uid, chunk)): Path<(String, String)>) -> Response {
-    let none = |why: &str| (StatusCode::NOT_FOUND, Json(json!({"status": why}))).into_response();
-    let Some(answer) = node.result(&uid).await else { return none("not_found") };
+    let answer = match node.result(&uid).await {
+        Ok(answer) => answer,
+        Err(refusal) => return refused(&refusal),
+    };
     let index: Option<u64> = chunk.parse().ok();
     let Some((index, text)) = index.and_then(|index| Some((index, answer.chunk_json(index)?))) else {
-        return none("out_of_range");
+        return (StatusCode::NOT_FOUND, Json(json!({"status": "out_of_range"}))).into_response();
     };
     let mut response = typed("application/json", text.into());
     if index + 1 < answer.chunks()
@@ -216,8 +239,8 @@ async fn chunk(State(node): State<Arc<Node>>, Path((uid, chunk)): Path<(String, 
 }
 
 async fn release(State(node): State<Arc<Node>>, Path(uid): Path<String>) -> StatusCode {
-    match node.results.release(&uid).await {
-        true => StatusCode::NO_CONTENT,
-        false => StatusCode::NOT_FOUND,
+    match Uid::parse(&uid) {
+        Ok((uid, ..)) if node.results.release(&uid).await => StatusCode::NO_CONTENT,
+        _ => StatusCode::NOT_FOUND,
     }
 }

@@ -1,11 +1,16 @@
 //! What a process counts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use tokio::time::Instant;
 
 use super::Refusal;
+use super::shares::Shares;
 use crate::results::Answer;
 use crate::topology::Process;
 
@@ -14,8 +19,13 @@ pub(crate) struct Metrics {
     registry: Registry,
     queries: IntCounterVec,
     took: Histogram,
-    pub(super) active: IntGauge,
-    pub(super) waiting: IntGauge,
+    carried: Histogram,
+    active: IntGauge,
+    waiting: IntGauge,
+    hedges: IntGauge,
+    jain: Gauge,
+    p99: GaugeVec,
+    shares: Mutex<Shares>,
 }
 
 impl Metrics {
@@ -30,26 +40,61 @@ impl Metrics {
             opts("slipring_overlay_queries_total", "Questions of clients, by what became of them."),
             &["outcome"],
         );
-        let took = opts("slipring_overlay_query_seconds", "How long questions took that were let in.");
-        let took = HistogramOpts {
-            common_opts: took,
-            buckets: vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0],
+        let times = |name: &str, help: &str| {
+            Histogram::with_opts(HistogramOpts {
+                common_opts: opts(name, help),
+                buckets: vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0],
+            })
         };
-        let took = Histogram::with_opts(took);
-        let active = IntGauge::with_opts(opts("slipring_overlay_active", "Questions under way."));
+        let took = times("slipring_overlay_query_seconds", "How long questions took that were let in.");
+        let carried = times(
+            "slipring_overlay_carried_seconds",
+            "How long it took to scan, or to pass on, what other processes asked.",
+        );
+        let active = IntGauge::with_opts(opts("slipring_overlay_active", "Requests under way."));
+        let hedges = IntGauge::with_opts(opts(
+            "slipring_overlay_hedges",
+            "Second ways that were asked since the first took longer than usual.",
+        ));
+        let jain = Gauge::with_opts(opts(
+            "slipring_overlay_jain_index",
+            "Of the share of its questions that each team was served in the last minute: 1 when all fare alike.",
+        ));
+        let p99 = GaugeVec::new(
+            opts(
+                "slipring_overlay_team_p99_seconds",
+                "Of the time that a team's questions took in the last minute.",
+            ),
+            &["of"],
+        );
         let waiting =
             IntGauge::with_opts(opts("slipring_overlay_waiting", "Questions that wait to be let in."));
         let known = "the names are ours and different";
-        let (queries, took) = (queries.expect(known), took.expect(known));
-        let (active, waiting) = (active.expect(known), waiting.expect(known));
-        registry.register(Box::new(queries.clone())).expect(known);
-        registry.register(Box::new(took.clone())).expect(known);
-        registry.register(Box::new(active.clone())).expect(known);
-        registry.register(Box::new(waiting.clone())).expect(known);
-        Self { registry, queries, took, active, waiting }
+        let (queries, took, carried) = (queries.expect(known), took.expect(known), carried.expect(known));
+        let (active, waiting, hedges) = (active.expect(known), waiting.expect(known), hedges.expect(known));
+        let (jain, p99) = (jain.expect(known), p99.expect(known));
+        let all: [Box<dyn Collector>; 8] = [
+            Box::new(queries.clone()),
+            Box::new(took.clone()),
+            Box::new(carried.clone()),
+            Box::new(active.clone()),
+            Box::new(waiting.clone()),
+            Box::new(hedges.clone()),
+            Box::new(jain.clone()),
+            Box::new(p99.clone()),
+        ];
+        all.into_iter().for_each(|one| registry.register(one).expect(known));
+        let shares = Mutex::default();
+        Self { registry, queries, took, carried, active, waiting, hedges, jain, p99, shares }
     }
 
-    pub(super) fn answered(&self, outcome: &Result<Arc<Answer>, Refusal>, took: Duration) {
+    /// Another process's question was scanned for, or passed on.
+    pub(super) fn carried(&self, took: Duration) {
+        self.carried.observe(took.as_secs_f64());
+    }
+
+    /// A client's question has ended.
+    pub(super) fn answered(&self, team: &str, outcome: &Result<Arc<Answer>, Refusal>, took: Duration) {
         let name = match outcome {
             Ok(answer) if answer.coverage.missing.is_empty() => "ready",
             Ok(_) => "partial",
@@ -58,22 +103,43 @@ impl Metrics {
             Err(Refusal::Rejected(_)) => "rejected",
             Err(Refusal::Incomplete(_)) => "incomplete",
             Err(Refusal::Cancelled) => "cancelled",
+            Err(Refusal::NotFound) => "not_found",
         };
         self.queries.with_label_values(&[name]).inc();
-        if !matches!(outcome, Err(Refusal::Rejected(_))) {
-            self.took.observe(took.as_secs_f64());
-        }
+        let served = match outcome {
+            Err(Refusal::Invalid(_) | Refusal::Loop | Refusal::NotFound) => return,
+            Err(Refusal::Rejected(_)) => None,
+            _ => Some(took),
+        };
+        served.iter().for_each(|took| self.took.observe(took.as_secs_f64()));
+        self.shares().note(team, Instant::now(), served);
     }
 
-    /// Milliseconds, on the average.
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds that a question took here on the average, whoever asked it.
     pub(super) fn average_ms(&self) -> f32 {
-        match self.took.get_sample_count() {
-            0 => 0.0,
-            count => (self.took.get_sample_sum() * 1000.0 / count as f64) as f32,
-        }
+        let all = [&self.took, &self.carried];
+        let count: u64 = all.iter().map(|times| times.get_sample_count()).sum();
+        let sum: f64 = all.iter().map(|times| times.get_sample_sum()).sum();
+        if count == 0 { 0.0 } else { (sum * 1000.0 / count as f64) as f32 }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// All of them, as Prometheus reads them.
+    pub(super) fn text(&self, (active, waiting): (usize, usize), hedges: u64) -> String {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.active.set(number(active));
+        self.waiting.set(number(waiting));
+        self.hedges.set(i64::try_from(hedges).unwrap_or(i64::MAX));
+        let (mut shares, now) = (self.shares(), Instant::now());
+        self.jain.set(shares.jain(now));
+        self.p99.reset();
+        for (team, p99) in shares.p99(now) {
+            self.p99.with_label_values(&[&team]).set(p99.as_secs_f64());
+        }
+        drop(shares);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes it");
         String::from_utf8(text).expect("it is text")

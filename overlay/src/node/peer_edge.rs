@@ -2,6 +2,8 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
@@ -24,8 +26,11 @@ pub(super) struct Edge(pub(super) Arc<Node>);
 /// Until when the next process may take its time: a little less than we may, so that what it says of a failure still
 /// arrives.
 fn deadline<T>(request: &Request<T>) -> Instant {
-    let within = time_of(request).unwrap_or(DEADLINE).min(LONGEST);
-    Instant::now() + within.mul_f64(0.9)
+    Instant::now() + within(request).mul_f64(0.9)
+}
+
+fn within<T>(request: &Request<T>) -> Duration {
+    time_of(request).unwrap_or(DEADLINE).min(LONGEST)
 }
 
 #[tonic::async_trait]
@@ -55,20 +60,34 @@ impl Peer for Edge {
     type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanPart, Status>> + Send>>;
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<Self::ScanStream>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, end) = (deadline(&request), Instant::now() + within(&request));
         let request = request.into_inner();
         if request.hops.iter().any(|hop| *hop == *self.0.process.id.as_str()) {
             return Err(Status::aborted("loop_detected"));
         }
         let (sender, parts) = mpsc::channel(WAITING);
         let node = self.0.clone();
-        // It ends with whoever takes the parts: every send fails then.
-        tokio::spawn(async move {
-            tokio::select! {
-                () = node.asker.scan(request, deadline, &sender) => {}
-                () = sender.closed() => {}
+        // It ends with whoever takes the parts, and when nobody takes them in time.
+        tokio::spawn({
+            let node = node.clone();
+            async move {
+                let began = Instant::now();
+                node.carried.fetch_add(1, Ordering::Relaxed);
+                tokio::select! {
+                    () = node.asker.scan(request, deadline, &sender) => {}
+                    () = sender.closed() => {}
+                    () = tokio::time::sleep_until(end) => {}
+                }
+                node.carried.fetch_sub(1, Ordering::Relaxed);
+                node.metrics.carried(began.elapsed());
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(parts).map(Ok))))
+        let parts = ReceiverStream::new(parts).map(move |part| {
+            // Whoever is nearest to the one who asks says how much it has to do.
+            let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+            let (active, capacity) = (number(node.load().0), number(crate::admission::MOST));
+            Ok(ScanPart { active, capacity, ..part })
+        });
+        Ok(Response::new(Box::pin(parts)))
     }
 }

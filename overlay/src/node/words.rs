@@ -21,6 +21,7 @@ impl Refusal {
             Self::Rejected(_) => "rejected".into(),
             Self::Incomplete(coverage) => format!("incomplete:{}", missing(coverage)),
             Self::Cancelled => "cancelled".into(),
+            Self::NotFound => "not_found".into(),
         }
     }
 }

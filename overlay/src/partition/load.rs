@@ -32,6 +32,12 @@ pub enum LoadError {
     /// A file that is too large.
     #[error("{} has {size} bytes, more than {LARGEST_FILE}", path.display())]
     TooLarge { path: PathBuf, size: u64 },
+    /// Something else than a file: a pipe would never end.
+    #[error("{} is no regular file", path.display())]
+    NoFile { path: PathBuf },
+    /// A file that holds other lines.
+    #[error("{} has {lines} lines, and none of them is a row; the first one: {why}", path.display())]
+    NoRow { path: PathBuf, lines: usize, why: LineError },
     /// A file that holds something else.
     #[error("{} is no text", path.display())]
     Binary { path: PathBuf },
@@ -82,7 +88,10 @@ impl Source {
         let mut files = Vec::new();
         for path in paths {
             let about = fs::metadata(&path).map_err(failed(&path))?;
-            if about.is_file() && about.len() > LARGEST_FILE {
+            if !about.is_file() {
+                return Err(LoadError::NoFile { path });
+            }
+            if about.len() > LARGEST_FILE {
                 return Err(LoadError::TooLarge { path, size: about.len() });
             }
             let bytes = fs::read(&path).map_err(failed(&path))?;
@@ -109,14 +118,23 @@ impl Source {
                 return Err(LoadError::Binary { path: path.clone() });
             }
             let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let (mut bad, mut first) = (0_usize, None);
             let mut wrong = |line, error: LineError| {
                 malformed += 1;
+                bad += 1;
+                first.get_or_insert(error);
                 if told.len() < MOST_TOLD {
                     told.push(Malformed { file: file.clone().into_owned(), line, why: error.to_string() });
                 }
             };
-            rows_of(bytes, &mut builder, &mut wrong)
+            let rows = rows_of(bytes, &mut builder, &mut wrong)
                 .map_err(|source| LoadError::Full { path: path.clone(), source })?;
+            // A header alone is an hour without measurements; anything else is none of ours.
+            if let (0, Some(why)) = (rows, first)
+                && !(bad == 1 && matches!(why, LineError::Field(_)))
+            {
+                return Err(LoadError::NoRow { path: path.clone(), lines: bad, why });
+            }
             builder.cut();
         }
         let (batches, dictionaries) = builder.finish();
@@ -129,12 +147,12 @@ fn rows_of(
     bytes: &[u8],
     builder: &mut BatchBuilder,
     wrong: &mut impl FnMut(usize, LineError),
-) -> Result<(), Full> {
+) -> Result<usize, Full> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     // All at once is much faster than line by line.
     let whole = std::str::from_utf8(bytes).ok();
     let mut last = LastTime::default();
-    let mut begin = 0;
+    let (mut begin, mut rows) = (0, 0);
     let ends = memchr_iter(b'\n', bytes).chain((bytes.last() != Some(&b'\n')).then_some(bytes.len()));
     for (index, end) in ends.enumerate() {
         let next = end + 1;
@@ -147,12 +165,15 @@ fn rows_of(
         match line
             .and_then(|line| if line.is_empty() { Ok(None) } else { parse_line(line, &mut last).map(Some) })
         {
-            Ok(Some(row)) => builder.push(&row)?,
+            Ok(Some(row)) => {
+                builder.push(&row)?;
+                rows += 1;
+            }
             Ok(None) => {} // nothing on it: nothing is lost
             Err(error) => wrong(index + 1, error),
         }
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Reads and understands a day; see [`Source`].

@@ -37,6 +37,29 @@ pub struct Partition {
     pub told: Vec<Malformed>,
 }
 
+/// Writes a small day of `root`, other rows for another seed.
+#[cfg(test)]
+pub(crate) fn a_day(root: &std::path::Path, day: u32, seed: u32) -> Date {
+    let date = Date::from_number(20_200_800 + day).unwrap();
+    let folder = root.join(date.to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in 0..2 {
+        let lines: String = (0..300_u32)
+            .map(|row| {
+                let value = (row * 37 + seed + file) % 500;
+                let (parameter, unit) = [("PM2.5", "UG/M3"), ("OZONE", "PPB")][row as usize % 2];
+                let raw = if row % 10 == 0 { "-999".to_owned() } else { format!("{value}.5") };
+                format!(
+                    "\"41.7\",\"-{}.25\",\"2020-08-10T0{file}:00\",\"{parameter}\",\"{raw}\",\"{unit}\",\"{raw}\",\"40\",\"1\",\"Site {}, \"\"X\"\"\",\"A\",\"{}\",\"84{}\"\n",
+                    row % 90, row % 7, row % 7, row % 7
+                )
+            })
+            .collect();
+        std::fs::write(folder.join(format!("{file}.csv")), lines).unwrap();
+    }
+    date
+}
+
 impl Partition {
     /// How many rows it has.
     pub fn rows(&self) -> usize {

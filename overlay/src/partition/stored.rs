@@ -164,17 +164,16 @@ pub(crate) fn file_name(date: Date, fingerprint: u64) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{dates, generate};
-    use crate::partition::load;
+    use crate::partition::{a_day, load};
     use crate::query::Query;
 
     fn a_partition() -> Partition {
         let folder = tempfile::tempdir().unwrap();
-        generate(folder.path(), 7, |_| ()).unwrap();
-        let date = dates()[0];
-        let day = folder.path().join(date.to_string());
-        std::fs::write(day.join("broken.csv"), "\"1\",\"2\"\n").unwrap();
-        load(date, &day).unwrap()
+        let date = a_day(folder.path(), 1, 7);
+        let path = folder.path().join(date.to_string()).join("0.csv");
+        let text = std::fs::read_to_string(&path).unwrap() + "\"1\",\"2\"\n";
+        std::fs::write(&path, text).unwrap();
+        load(date, path.parent().unwrap()).unwrap()
     }
 
     #[test]

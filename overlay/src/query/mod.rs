@@ -145,12 +145,13 @@ impl Query {
     }
 
     fn normalised(mut self) -> Result<Self, InvalidQuery> {
-        for (name, text) in [("parameter", &mut self.parameter), ("team", &mut self.team)] {
+        // First: capitals may be longer.
+        self.parameter = self.parameter.map(|parameter| parameter.to_uppercase());
+        for (name, text) in [("parameter", &self.parameter), ("team", &self.team)] {
             if text.as_ref().is_some_and(|text| text.len() > LONGEST_NAME) {
                 return Err(InvalidQuery(format!("{name} is longer than {LONGEST_NAME} bytes")));
             }
         }
-        self.parameter = self.parameter.map(|parameter| parameter.to_uppercase());
         let bounds = [
             ("value", &mut self.min_value, &mut self.max_value),
             ("lat", &mut self.lat_min, &mut self.lat_max),

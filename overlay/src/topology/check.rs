@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::file::{Bounds, File, RawProcess, RawStrategies};
 use super::{DataPlacement, Process, ProcessId, Role, Strategies, Topology};
+use crate::assignment::identity;
 use crate::date::{Date, Span};
 
 /// The most records that a chunk may be configured to have.
@@ -245,6 +246,15 @@ fn dates(topology: &Topology, mistakes: &mut Mistakes) {
         for worker in topology.workers().filter(|worker| worker.date_bounds.is_some()) {
             mistakes
                 .note(format_args!("processes.{}.date_bounds: placement \"ring\" decides that", worker.id));
+        }
+        let mut places = HashMap::new();
+        for worker in topology.workers() {
+            if let Some(other) = places.insert(identity(worker.id.as_str()), &worker.id) {
+                mistakes.note(format_args!(
+                    "processes.{}: on the ring its name has the same place as {other}'s; give it another id",
+                    worker.id
+                ));
+            }
         }
         return;
     }

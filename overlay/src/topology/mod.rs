@@ -154,6 +154,11 @@ impl Topology {
         self.processes.values().filter(|process| process.role == Role::Worker)
     }
 
+    /// Whether a process or a span of dates is this team's.
+    pub fn has_team(&self, team: &str) -> bool {
+        self.teams.contains_key(team) || self.processes.values().any(|process| process.team == team)
+    }
+
     /// Which of the dates `exist`ing a worker is to hold.
     pub fn dates_of(&self, worker: &Process, exist: &[Date]) -> Vec<Date> {
         crate::assignment::dates_of(self, worker, exist)

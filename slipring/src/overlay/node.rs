@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use slipring_overlay::node::{self, Options};
 use slipring_server::die_with_parent;
@@ -13,9 +12,6 @@ use tokio::net::TcpListener;
 use super::Settings;
 use crate::report::complain;
 use crate::signals::Signals;
-
-/// How long requests under way may take when it is asked to end.
-const DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -92,21 +88,8 @@ async fn serve(arguments: Arguments, topology: slipring_overlay::topology::Topol
         Options { topology, id: id.clone(), overrides, dataset_root: settings.dataset_root, threads, cache };
     signals
         .run_until(&format!("process {id}"), |mut stop| async move {
-            let (told, asked) = tokio::sync::oneshot::channel::<()>();
-            let shutdown = async move {
-                stop.asked().await;
-                drop(told);
-            };
-            let serving = node::serve(options, listener, shutdown);
-            let late = async {
-                drop(asked.await);
-                tokio::time::sleep(DRAIN).await;
-            };
-            let ended = tokio::select! {
-                ended = serving => ended,
-                () = late => Ok(()),
-            };
-            match ended {
+            let shutdown = async move { stop.asked().await };
+            match node::serve(options, listener, shutdown).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     complain(&error);

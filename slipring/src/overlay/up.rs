@@ -1,6 +1,6 @@
 //! `slipring overlay up`: every process whose host is this one, as a child of this one.
 //!
-//! A child that ends is started again, later each time; the balancer does the same and more for an overlay that is a
+//! A child that dies is started again, later each time, and one that was asked to end is not; the balancer does the same and more for an overlay that is a
 //! pool of its own.
 
 use std::path::PathBuf;
@@ -109,7 +109,13 @@ async fn live(
         let why = match start() {
             Err(error) => error.to_string(),
             Ok(mut child) => tokio::select! {
-                ended = child.wait() => ended.map_or_else(|error| error.to_string(), |status| status.to_string()),
+                ended = child.wait() => match ended {
+                    Ok(status) if status.success() => {
+                        println!("{id} was asked to end, and has");
+                        return;
+                    }
+                    ended => ended.map_or_else(|error| error.to_string(), |status| status.to_string()),
+                },
                 () = told(&mut stopping) => return end(&mut child).await,
             },
         };

@@ -1,0 +1,190 @@
+//! Makes a result: asks for what the plan wants, and puts together what comes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Asked, Node, Refusal};
+use crate::gather::Question;
+use crate::peer_wire::ScanPart;
+use crate::plan::{Missing, Plan};
+use crate::query::{Basis, Layout, Mode, Uid};
+use crate::results::{Answer, Part, records_per_chunk};
+use crate::topology::Strategies;
+use crate::wire::{Coverage, MissingPartition, NodeVisit};
+
+impl Plan {
+    /// The name of what it leads to, if nothing is missing but `missing`.
+    pub(super) fn uid(&self, asked: &Asked, layout: Layout, missing: &[Missing]) -> Uid {
+        let missing: String = missing.iter().map(|missing| format!("{} ", missing.name)).collect();
+        Uid::new(&asked.query, Basis { data: self.fingerprint(), missing: &missing, layout })
+    }
+}
+
+impl Node {
+    /// The result of a question, as its plan has it.
+    pub(super) async fn make(
+        &self,
+        asked: &Asked,
+        layout: Layout,
+        plan: Plan,
+        deadline: Instant,
+    ) -> Result<Arc<Answer>, Refusal> {
+        let Asked { query, hops, query_id, .. } = asked;
+        let question = Question { query_id, query, hops, deadline };
+        let mut tally = Tally { missing: plan.missing.clone(), ..Tally::default() };
+        // All rows are wanted: counting them first would be a way for nothing.
+        let first_take = if query.limit.is_none() { -1 } else { 0 };
+        let mut wanted: Vec<_> = plan.wanted.iter().map(|wanted| (wanted.clone(), first_take)).collect();
+        // Once, or once more for the records; and again for those of later days if one of them has gone meanwhile.
+        while !wanted.is_empty() {
+            let missing = self.asker.gather(question, wanted, |part| tally.take(part)).await;
+            if !missing.is_empty() {
+                self.outlook.hurry();
+            }
+            tally.lose(missing);
+            if !tally.missing.is_empty() && query.mode == Mode::Complete {
+                return Err(Refusal::Incomplete(tally.coverage(&plan)));
+            }
+            wanted = query.limit.map_or_else(Vec::new, |limit| tally.wanted(&plan, limit));
+        }
+        let matched: u64 = tally.days.values().map(|day| day.matched).sum();
+        let uid = plan.uid(asked, layout, &tally.missing);
+        let coverage = tally.coverage(&plan);
+        let parts: Vec<Part> = tally.days.into_values().filter_map(|day| day.part).collect();
+        let returned: u64 = parts.iter().map(|part| part.rows as u64).sum();
+        let strategies =
+            Strategies { chunking: layout.chunking, chunk_size: layout.chunk_size, ..self.asker.strategies };
+        let chunk = records_per_chunk(&strategies, &parts, query);
+        Ok(Arc::new(Answer { uid, parts, matched, returned, coverage, chunk }))
+    }
+}
+
+/// What has come of each day.
+#[derive(Debug, Default)]
+struct Tally {
+    days: BTreeMap<u32, Came>,
+    /// By name.
+    missing: Vec<Missing>,
+    /// Those whose records are none.
+    garbled: Vec<Missing>,
+    /// What processes on the way say of themselves.
+    passed: BTreeMap<String, i64>,
+}
+
+#[derive(Debug)]
+struct Came {
+    process: String,
+    matched: u64,
+    scanned: u64,
+    elapsed_us: i64,
+    part: Option<Part>,
+}
+
+impl Came {
+    fn rows(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.rows as u64)
+    }
+}
+
+impl Tally {
+    fn take(&mut self, said: ScanPart) {
+        if said.date == 0 {
+            *self.passed.entry(said.process).or_default() += said.elapsed_us;
+            return;
+        }
+        let count = |number: i64| u64::try_from(number).unwrap_or_default();
+        let part = match said.arrow.is_empty() {
+            true => None,
+            false => match Part::of(&said) {
+                Ok(part) => Some(part),
+                Err(error) => {
+                    let why = format!("what it sent are no records: {error}");
+                    let name = format!("{:08}", said.date);
+                    self.garbled.push(Missing { name, process: said.process, why });
+                    return;
+                }
+            },
+        };
+        let before = self.days.get(&said.date).map_or(0, |came| came.elapsed_us);
+        let came = Came {
+            process: said.process,
+            matched: count(said.matched),
+            scanned: count(said.rows_scanned),
+            elapsed_us: before + said.elapsed_us,
+            part,
+        };
+        self.days.insert(said.date, came);
+    }
+
+    /// What did not come is not there, even if it was counted before.
+    fn lose(&mut self, missing: Vec<Missing>) {
+        let lost = missing.into_iter().chain(self.garbled.drain(..));
+        for missing in lost {
+            if let Ok(date) = missing.name.parse() {
+                self.days.remove(&date);
+            }
+            self.missing.push(missing);
+        }
+        self.missing.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// What is still to be asked for, so that the first `limit` records are there.
+    fn wanted(&self, plan: &Plan, limit: u64) -> Vec<(crate::plan::Wanted, i64)> {
+        let mut left = limit;
+        let mut wanted = Vec::new();
+        for one in &plan.wanted {
+            let Some(day) = self.days.get(&one.date.number()) else { continue };
+            let take = left.min(day.matched);
+            left -= take;
+            if take > day.rows() {
+                wanted.push((one.clone(), i64::try_from(take).unwrap_or(i64::MAX)));
+            }
+        }
+        wanted
+    }
+
+    fn visits(&self) -> Vec<NodeVisit> {
+        let mut visits: BTreeMap<&str, NodeVisit> = BTreeMap::new();
+        for (process, &elapsed_us) in &self.passed {
+            let visit = NodeVisit { process: process.clone(), elapsed_us, ..NodeVisit::default() };
+            visits.insert(process, visit);
+        }
+        for came in self.days.values() {
+            let process = came.process.clone();
+            let visit =
+                visits.entry(&came.process).or_insert_with(|| NodeVisit { process, ..NodeVisit::default() });
+            visit.elapsed_us += came.elapsed_us;
+            visit.partitions += 1;
+            visit.rows_scanned += i64::try_from(came.scanned).unwrap_or(i64::MAX);
+        }
+        visits.into_values().collect()
+    }
+
+    fn coverage(&self, plan: &Plan) -> Coverage {
+        coverage(plan, self.days.len(), &self.missing, self.visits())
+    }
+}
+
+/// How complete an answer is.
+pub(super) fn coverage(
+    plan: &Plan,
+    answered: usize,
+    missing: &[Missing],
+    visited: Vec<NodeVisit>,
+) -> Coverage {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let named = |missing: &Missing| MissingPartition {
+        name: missing.name.clone(),
+        process: missing.process.clone(),
+        why: missing.why.clone(),
+    };
+    Coverage {
+        partitions: number(plan.wanted.len() + plan.missing.len()),
+        answered: number(answered),
+        missing: missing.iter().map(named).collect(),
+        rows_scanned: visited.iter().map(|visit| visit.rows_scanned).sum(),
+        visited,
+    }
+}

@@ -1,0 +1,194 @@
+//! Carries a question along its ways: what is here is scanned, the rest goes to the next process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::date::Date;
+use crate::gather::Asker;
+use crate::holdings::Held;
+use crate::peer_wire::failure::Kind;
+use crate::peer_wire::{Ask, Failure, Route, ScanPart, ScanRequest};
+use crate::query::Query;
+use crate::record;
+use crate::topology::{Forwarding, ProcessId};
+
+impl Asker {
+    /// Every partition asked for has its part in the end, unless nobody takes them any more. A process that passes
+    /// something on says at the end how long that took: a part without a date.
+    pub(crate) async fn scan(&self, request: ScanRequest, deadline: Instant, parts: &mpsc::Sender<ScanPart>) {
+        let began = Instant::now();
+        let ScanRequest { query_id, conditions, routes, mut hops } = request;
+        hops.push(self.own.to_string());
+        let mut here = Vec::new();
+        let mut onward: BTreeMap<ProcessId, Vec<Route>> = BTreeMap::new();
+        for Route { mut path, asks } in routes {
+            if path.is_empty() {
+                here.extend(asks);
+            } else {
+                let next = ProcessId::from(path.remove(0).as_str());
+                onward.entry(next).or_default().push(Route { path, asks });
+            }
+        }
+        let passes_on = !onward.is_empty();
+        let onward = self.in_order(onward).into_iter().map(|(next, routes)| {
+            let (query_id, conditions, hops) = (query_id.clone(), conditions.clone(), hops.clone());
+            (next, ScanRequest { query_id, conditions, routes, hops })
+        });
+        let onward = async {
+            if self.strategies.async_forwarding || self.strategies.forwarding == Forwarding::Parallel {
+                join_all(onward.map(|(next, request)| self.pass_on(next, request, deadline, parts))).await;
+            } else {
+                let mut left = u32::try_from(onward.len()).unwrap_or(u32::MAX);
+                for (next, request) in onward {
+                    // One that does not answer may not use up the time of those after it.
+                    let now = Instant::now();
+                    let share = now + deadline.saturating_duration_since(now) / left;
+                    self.pass_on(next, request, share, parts).await;
+                    left -= 1;
+                }
+            }
+        };
+        tokio::join!(self.scan_here(&conditions, here, deadline, parts), onward);
+        if passes_on {
+            let elapsed_us = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+            let own = ScanPart { process: self.own.to_string(), elapsed_us, ..ScanPart::default() };
+            drop(parts.send(own).await);
+        }
+    }
+
+    /// The next processes, in the order in which they are asked.
+    fn in_order(&self, onward: BTreeMap<ProcessId, Vec<Route>>) -> Vec<(ProcessId, Vec<Route>)> {
+        let mut all: Vec<_> = onward.into_iter().collect();
+        match self.strategies.forwarding {
+            Forwarding::Parallel => {}
+            Forwarding::RoundRobin => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                if !all.is_empty() {
+                    let first = turn % all.len();
+                    all.rotate_left(first);
+                }
+            }
+            Forwarding::Capacity => {
+                let share =
+                    |id: &ProcessId| self.peers.get(id).map_or(f64::MAX, crate::peers::Peer::share_in_use);
+                all.sort_by(|a, b| share(&a.0).total_cmp(&share(&b.0)));
+            }
+        }
+        all
+    }
+
+    async fn pass_on(
+        &self,
+        next: ProcessId,
+        request: ScanRequest,
+        deadline: Instant,
+        parts: &mpsc::Sender<ScanPart>,
+    ) {
+        let loops = request.hops.iter().any(|hop| *hop == *next.as_str());
+        match self.peers.get(&next) {
+            Some(peer) if !loops => peer.scan(request, deadline, parts).await,
+            peer => {
+                let (kind, words) = match peer {
+                    Some(_) => (Kind::Loop, format!("the way leads back to {next}")),
+                    None => (Kind::Unreachable, format!("{next} is no neighbor of {}", self.own)),
+                };
+                let failure = Failure { kind: kind.into(), process: next.to_string(), words };
+                let asks = request.routes.into_iter().flat_map(|route| route.asks);
+                fail(asks, &failure, parts).await;
+            }
+        }
+    }
+
+    /// On a thread that may work: a scan is arithmetic, and must not hold up those who wait for others.
+    async fn scan_here(
+        &self,
+        conditions: &str,
+        asks: Vec<Ask>,
+        deadline: Instant,
+        parts: &mpsc::Sender<ScanPart>,
+    ) {
+        if asks.is_empty() {
+            return;
+        }
+        let own = self.own.to_string();
+        let failure = |kind: Kind, words: String| Failure { kind: kind.into(), process: own.clone(), words };
+        let query = match Query::from_json(conditions) {
+            Ok(query) => query,
+            Err(error) => {
+                return fail(asks.into_iter(), &failure(Kind::Unreadable, error.to_string()), parts).await;
+            }
+        };
+        let Ok(held) = timeout_at(deadline, self.holdings.all()).await else {
+            let words = "its partitions are still being loaded".to_owned();
+            return fail(asks.into_iter(), &failure(Kind::Deadline, words), parts).await;
+        };
+        let (parts, own, runtime) = (parts.clone(), own.clone(), Handle::current());
+        let scanning = tokio::task::spawn_blocking(move || {
+            for ask in asks {
+                let held = Date::from_number(ask.date).and_then(|date| held.get(&date));
+                let part = scan_one(&own, &query, &ask, held);
+                // Somebody who waits for it and does not take it must not keep this thread.
+                let sent = match parts.try_send(part) {
+                    Err(mpsc::error::TrySendError::Full(part)) => runtime
+                        .block_on(timeout_at(deadline, parts.send(part)))
+                        .is_ok_and(|sent| sent.is_ok()),
+                    sent => sent.is_ok(),
+                };
+                if !sent {
+                    return; // nobody waits for the others
+                }
+            }
+        });
+        if let Err(error) = scanning.await {
+            tracing::error!(%error, "a scan ended early");
+        }
+    }
+}
+
+/// Tells all who asked.
+async fn fail(asks: impl Iterator<Item = Ask>, failure: &Failure, parts: &mpsc::Sender<ScanPart>) {
+    for ask in asks {
+        let failure = Some(failure.clone());
+        if parts.send(ScanPart { date: ask.date, failure, ..ScanPart::default() }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn scan_one(own: &str, query: &Query, ask: &Ask, held: Option<&Held>) -> ScanPart {
+    let failed = |kind: Kind, words: &str| {
+        let failure = Failure { kind: kind.into(), process: own.to_owned(), words: words.to_owned() };
+        ScanPart { date: ask.date, process: own.to_owned(), failure: Some(failure), ..ScanPart::default() }
+    };
+    let partition = match held {
+        None => return failed(Kind::Unreadable, "it does not hold this date"),
+        Some(Err(why)) => return failed(Kind::Unreadable, why),
+        Some(Ok(partition)) => Arc::clone(partition),
+    };
+    if partition.fingerprint != ask.fingerprint {
+        return failed(Kind::Changed, "it holds other data than it said");
+    }
+    let began = std::time::Instant::now();
+    let most = usize::try_from(ask.take).unwrap_or(usize::MAX); // negative: all
+    let selection = partition.select(query, most);
+    let (rows, arrow) = match selection.taken() {
+        0 => (0, bytes::Bytes::new()),
+        rows => (rows as i64, record::encode(&record::batch_of(&partition, &selection))),
+    };
+    ScanPart {
+        date: ask.date,
+        process: own.to_owned(),
+        matched: selection.matched as i64,
+        rows_scanned: selection.scanned as i64,
+        elapsed_us: i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX),
+        rows,
+        arrow,
+        ..ScanPart::default()
+    }
+}
