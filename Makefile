@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop reload test otel verify fix plots bench bench-proxy soak fuzz data overlay image help
+.PHONY: start appliance build docker stop reload test otel verify fix plots bench bench-proxy bench-overlay soak fuzz data overlay image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -104,6 +104,10 @@ bench: ## lookups and changes of every placement; at the end, what a lookup cost
 bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2|grpc, ARGS=...)
 	@cargo build --release -p slipring-bench
 	@$(BENCH_PROXY) --slipring $(SLIPRING) $(if $(QUICK),--quick) $(if $(TABLE),--table $(TABLE)) $(ARGS)
+
+bench-overlay: appliance ## the overlay beside DuckDB and polars (DATASET=the real data; PYTHON=one that has duckdb, polars, pyarrow; ROUNDS=200, OUT=file)
+	@SLIPRING=$(abspath $(SLIPRING)) DATASET=$(abspath $(or $(DATASET),$(RUN)/data)) $(if $(OUT),OUT=$(abspath $(OUT))) \
+	  cargo bench --quiet -p slipring-overlay --bench peers
 
 soak: ## ten minutes of full load with a look at memory and open files (SECONDS=60 for less)
 	@SOAK_SECONDS=$(or $(SECONDS),600) cargo test --quiet --release -p slipring --test soak -- --ignored --nocapture

@@ -125,6 +125,8 @@ fn split<'a>(line: &'a str, fields: &mut [&'a str; FIELDS]) -> Result<&'a str, L
             Some(more) => rest = more,
             None if !rest.is_empty() => return Err(LineError::Quote),
             None if count < FIELDS => return Err(LineError::Fields(count)),
+            // A quoted line that was cut off just before its last field.
+            None if end == 0 && line.starts_with('"') => return Err(LineError::Quote),
             None => break,
         }
     }

@@ -183,3 +183,68 @@ fn rows_of(
 pub fn load(date: Date, folder: &Path) -> Result<Partition, LoadError> {
     Source::read(date, folder)?.parse()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = r#""1.5","2.5","2020-08-10T01:00","PM2.5","7.0","UG/M3","7.0","30","1","Site, ""A""","Agency","1","2""#;
+    const HEADER: &str =
+        "latitude,longitude,UTC,parameter,concentration,unit,raw,AQI,category,site,agency,aqs,full";
+
+    fn load_text(text: &[u8]) -> Result<(usize, Vec<Malformed>), String> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.csv"), text).unwrap();
+        fs::write(folder.path().join("b.csv"), format!("{ROW}\n")).unwrap();
+        let loaded = load("20200810".parse().unwrap(), folder.path());
+        let partition = loaded.map_err(|error| error.to_string())?;
+        assert_eq!(partition.malformed as usize, partition.told.len());
+        Ok((partition.rows() - 1, partition.told))
+    }
+
+    #[test]
+    fn what_is_a_row_is_read_and_what_is_none_is_counted_with_its_line() {
+        let cut = &ROW[..ROW.len() - 3];
+        for (text, rows, malformed) in [
+            (String::new(), 0, None),
+            ("\n\r\n\n".into(), 0, None),
+            (ROW.into(), 1, None),
+            (format!("{ROW}\r\n{ROW}\r\n"), 2, None),
+            (format!("\u{feff}{ROW}\n"), 1, None),
+            (format!("{HEADER}\n{ROW}\n"), 1, Some((1, "the latitude is not what it should be"))),
+            (format!("{HEADER}\n"), 0, Some((1, "the latitude is not what it should be"))),
+            (format!("{ROW}\n{cut}"), 1, Some((2, "a quote is missing"))),
+            (format!("{ROW}\n\"{ROW}\n{ROW}\n"), 2, Some((2, "a quote is missing"))),
+            (format!("{ROW}\n{ROW},\"more\"\n"), 1, Some((2, "14 fields instead of 13"))),
+        ] {
+            let (read, told) = load_text(text.as_bytes()).unwrap();
+            let told: Vec<_> = told.iter().map(|bad| (bad.line, bad.why.as_str())).collect();
+            assert_eq!((read, told), (rows, malformed.into_iter().collect()), "{text:?}");
+        }
+        let mut latin = format!("{ROW}\n").into_bytes();
+        latin.extend(
+            ROW.replace("Agency", "Z#rich").bytes().map(|byte| if byte == b'#' { 0xfc } else { byte }),
+        );
+        let (rows, told) = load_text(&latin).unwrap();
+        assert_eq!((rows, told[0].line, told[0].why.as_str()), (1, 2, "it is not UTF-8"));
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_missing_and_not_empty() {
+        for (text, words) in [
+            (b"\x00\x01".as_slice(), "is no text"),
+            (b"a,b,c\nd,e,f\n", "has 2 lines, and none of them is a row"),
+            (ROW.replace("2.5\"", "2.5\"\r").repeat(200).as_bytes(), "none of them is a row"),
+        ] {
+            let error = load_text(text).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a.csv")).unwrap();
+        let date = "20200810".parse().unwrap();
+        let error = load(date, folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("a.csv is no regular file"), "{error}");
+        let error = load(date, &folder.path().join("not there")).unwrap_err().to_string();
+        assert!(error.ends_with("not there cannot be read"), "{error}");
+    }
+}

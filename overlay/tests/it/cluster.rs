@@ -14,12 +14,16 @@ use tonic::transport::Channel;
 
 use crate::data::{self, Row};
 
+/// What a process is started with otherwise than the rest.
+type Change = Box<dyn Fn(&str, &mut Options)>;
+
 /// See the module. Dropped, all of them are ended.
 pub(crate) struct Cluster {
     pub(crate) rows: Vec<Row>,
     folder: tempfile::TempDir,
     topology: Topology,
     overrides: Overrides,
+    change: Change,
     processes: BTreeMap<String, Option<Runtime>>,
     own: Runtime,
 }
@@ -53,7 +57,16 @@ pub(crate) fn ring() -> Value {
 
 impl Cluster {
     /// Starts all processes of a file on free ports, on a data set of its own.
-    pub(crate) fn start(mut file: Value, profile: Option<Profile>) -> Self {
+    pub(crate) fn start(file: Value, profile: Option<Profile>) -> Self {
+        Self::start_with(file, profile, |_, _| ())
+    }
+
+    /// The same, and `change` says what each of them does not do as the rest.
+    pub(crate) fn start_with(
+        mut file: Value,
+        profile: Option<Profile>,
+        change: impl Fn(&str, &mut Options) + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let rows = data::write(folder.path(), 7);
         let mut listeners = BTreeMap::new();
@@ -69,7 +82,8 @@ impl Cluster {
             .enable_all()
             .build()
             .expect("a runtime can be made");
-        let mut cluster = Self { rows, folder, topology, overrides, processes: BTreeMap::new(), own };
+        let (change, processes) = (Box::new(change), BTreeMap::new());
+        let mut cluster = Self { rows, folder, topology, overrides, change, processes, own };
         for (id, listener) in listeners {
             cluster.run(&id, listener);
         }
@@ -83,7 +97,7 @@ impl Cluster {
             .build()
             .expect("a runtime can be made");
         listener.set_nonblocking(true).expect("it is ours");
-        let options = Options {
+        let mut options = Options {
             topology: self.topology.clone(),
             id: id.to_owned(),
             overrides: self.overrides,
@@ -91,6 +105,7 @@ impl Cluster {
             threads: std::num::NonZeroUsize::MIN,
             cache: None,
         };
+        (self.change)(id, &mut options);
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("it is a listener");
             node::serve(options, listener, std::future::pending()).await.expect("it serves");
@@ -102,28 +117,35 @@ impl Cluster {
         self.folder.path()
     }
 
-    pub(crate) fn ids(&self) -> Vec<String> {
-        self.processes.keys().cloned().collect()
-    }
-
     /// Ends a process without a word: its sockets are closed by then.
     pub(crate) fn kill(&mut self, id: &str) {
         let runtime = self.processes.get_mut(id).and_then(Option::take).expect("it runs");
         runtime.shutdown_timeout(Duration::from_secs(10));
     }
 
+    /// Puts something in a process's place that accepts connections and never says a word.
+    pub(crate) fn silence(&mut self, id: &str) -> std::net::TcpListener {
+        self.kill(id);
+        self.listen(id)
+    }
+
     /// Starts one again that was killed.
     pub(crate) fn respawn(&mut self, id: &str) {
+        let listener = self.listen(id);
+        self.run(id, listener);
+    }
+
+    /// Where one listened that was killed.
+    fn listen(&self, id: &str) -> std::net::TcpListener {
         let port = self.topology.process(id).expect("it is in the file").port;
         let began = Instant::now();
-        let listener = loop {
+        loop {
             match std::net::TcpListener::bind(("127.0.0.1", port)) {
-                Ok(listener) => break listener,
+                Ok(listener) => return listener,
                 Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
             }
             std::thread::yield_now();
-        };
-        self.run(id, listener);
+        }
     }
 
     pub(crate) fn url(&self, id: &str) -> String {
@@ -142,14 +164,14 @@ impl Cluster {
 
     /// Asks a process.
     pub(crate) fn query(&self, id: &str, params: &Value) -> QueryResponse {
-        self.block_on(async {
-            let request = QueryRequest {
-                query_type: "filter".into(),
-                query_params: params.to_string(),
-                ..QueryRequest::default()
-            };
-            self.client(id).await.query(request).await.expect("an answer").into_inner()
-        })
+        self.block_on(self.ask(id, params, Duration::from_secs(30)))
+    }
+
+    /// Asks a process that may take so long.
+    pub(crate) async fn ask(&self, id: &str, params: &Value, within: Duration) -> QueryResponse {
+        let mut request = tonic::Request::new(question(params));
+        request.set_timeout(within);
+        self.client(id).await.query(request).await.expect("an answer, before the deadline").into_inner()
     }
 
     /// Reads all chunks; their texts.
@@ -181,6 +203,11 @@ impl Cluster {
         };
         self.rows.iter().filter(|row| meets(row)).map(shown).collect()
     }
+}
+
+/// As a client sends it.
+pub(crate) fn question(params: &Value) -> QueryRequest {
+    QueryRequest { query_type: "filter".into(), query_params: params.to_string(), ..QueryRequest::default() }
 }
 
 /// A record, as far as a test's row knows it.

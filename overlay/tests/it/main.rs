@@ -3,4 +3,5 @@
 mod answers;
 mod cluster;
 mod data;
+mod disagreements;
 mod failures;
