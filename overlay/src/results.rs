@@ -192,6 +192,11 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
         made
     }
 
+    /// Bytes of what is kept, more or less.
+    pub(crate) fn size(&self) -> u64 {
+        self.kept.weighted_size()
+    }
+
     /// Whether it was released.
     pub(crate) fn was_released(&self, uid: &Uid) -> bool {
         self.released.contains_key(&digest(uid.as_str()))

@@ -57,7 +57,7 @@ async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
-    let text = node.metrics.text(node.load(), node.asker.hedging.hedges());
+    let text = node.metrics.text(&node);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

@@ -9,8 +9,8 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use super::Refusal;
 use super::shares::Shares;
+use super::{Node, Refusal};
 use crate::results::Answer;
 use crate::topology::Process;
 
@@ -23,6 +23,9 @@ pub(crate) struct Metrics {
     active: IntGauge,
     waiting: IntGauge,
     hedges: IntGauge,
+    rows: IntGauge,
+    partition_bytes: IntGauge,
+    result_bytes: IntGauge,
     jain: Gauge,
     p99: GaugeVec,
     shares: Mutex<Shares>,
@@ -56,6 +59,10 @@ impl Metrics {
             "slipring_overlay_hedges",
             "Second ways that were asked since the first took longer than usual.",
         ));
+        let gauge = |name: &str, help: &str| IntGauge::with_opts(opts(name, help)).expect("the name is ours");
+        let rows = gauge("slipring_overlay_rows", "Rows of the partitions here.");
+        let partition_bytes = gauge("slipring_overlay_partition_bytes", "Memory of the partitions here.");
+        let result_bytes = gauge("slipring_overlay_result_bytes", "Memory of the results that are kept.");
         let jain = Gauge::with_opts(opts(
             "slipring_overlay_jain_index",
             "Of the share of its questions that each team was served in the last minute: 1 when all fare alike.",
@@ -73,7 +80,10 @@ impl Metrics {
         let (queries, took, carried) = (queries.expect(known), took.expect(known), carried.expect(known));
         let (active, waiting, hedges) = (active.expect(known), waiting.expect(known), hedges.expect(known));
         let (jain, p99) = (jain.expect(known), p99.expect(known));
-        let all: [Box<dyn Collector>; 8] = [
+        let all: [Box<dyn Collector>; 11] = [
+            Box::new(rows.clone()),
+            Box::new(partition_bytes.clone()),
+            Box::new(result_bytes.clone()),
             Box::new(queries.clone()),
             Box::new(took.clone()),
             Box::new(carried.clone()),
@@ -85,7 +95,21 @@ impl Metrics {
         ];
         all.into_iter().for_each(|one| registry.register(one).expect(known));
         let shares = Mutex::default();
-        Self { registry, queries, took, carried, active, waiting, hedges, jain, p99, shares }
+        Self {
+            registry,
+            queries,
+            took,
+            carried,
+            active,
+            waiting,
+            hedges,
+            rows,
+            partition_bytes,
+            result_bytes,
+            jain,
+            p99,
+            shares,
+        }
     }
 
     /// Another process's question was scanned for, or passed on.
@@ -128,11 +152,18 @@ impl Metrics {
     }
 
     /// All of them, as Prometheus reads them.
-    pub(super) fn text(&self, (active, waiting): (usize, usize), hedges: u64) -> String {
+    pub(super) fn text(&self, node: &Node) -> String {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let (active, waiting) = node.load();
         self.active.set(number(active));
         self.waiting.set(number(waiting));
-        self.hedges.set(i64::try_from(hedges).unwrap_or(i64::MAX));
+        self.hedges.set(i64::try_from(node.asker.hedging.hedges()).unwrap_or(i64::MAX));
+        self.result_bytes.set(i64::try_from(node.results.size()).unwrap_or(i64::MAX));
+        if let Some(held) = node.asker.holdings.now() {
+            let partitions = || held.values().filter_map(|held| held.as_ref().ok());
+            self.rows.set(number(partitions().map(|partition| partition.rows()).sum()));
+            self.partition_bytes.set(number(partitions().map(|partition| partition.size()).sum()));
+        }
         let (mut shares, now) = (self.shares(), Instant::now());
         self.jain.set(shares.jain(now));
         self.p99.reset();
