@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop reload test otel verify fix plots bench bench-proxy bench-overlay soak fuzz data overlay image help
+.PHONY: start appliance build docker stop reload test otel verify fix plots bench bench-proxy bench-overlay soak fuzz data overlay bench-query image help
 
 start: appliance ## build, start the balancer with its replicas, and say what to try next
 	@mkdir -p $(RUN)
@@ -138,6 +138,13 @@ ifndef DATASET
 	@$(MAKE) --no-print-directory data
 endif
 	@$(SLIPRING) overlay up $(or $(CONFIG),overlay/topologies/baseline.json) --dataset-root $(or $(DATASET),$(RUN)/data)
+
+bench-query: appliance ## load on the overlay, started if it does not run (DATASET=, CONFIG=, PROFILE=); figures in .slipring
+ifndef DATASET
+	@$(MAKE) --no-print-directory data
+endif
+	@$(SLIPRING) overlay bench $(or $(CONFIG),overlay/topologies/baseline.json) --start --out $(RUN) \
+	  --dataset-root $(or $(DATASET),$(RUN)/data) $(if $(PROFILE),--profile $(PROFILE))
 
 image: appliance ## the container image: this executable on an empty base
 	@$(SLIPRING) image

@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".slipring.overlay.v1.ScanPart.arrow")
         .bytes(".StreamPiece.arrow")
+        // HTTP tells them by the contract's names.
+        .message_attribute("MetricsResponse", "#[derive(serde::Serialize)]")
         .compile_fds(files)?;
     Ok(())
 }

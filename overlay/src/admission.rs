@@ -71,7 +71,7 @@ struct Team {
     waiting: VecDeque<Waiter>,
     /// The client that was let in last from the queue.
     last: Option<u64>,
-    /// When a request of it ended last, and how long it is from one to the next on the average.
+    /// When a request of it ended last while others waited, and how long it is from one to the next on the average.
     ended: Option<Instant>,
     pace: Duration,
 }
@@ -105,10 +105,13 @@ impl Team {
 
     fn leave(&mut self, now: Instant) {
         self.active -= 1;
+        // Only while somebody waits does it say how fast places come free.
+        if self.waiting.is_empty() {
+            self.ended = None;
+            return;
+        }
         if let Some(ended) = self.ended {
-            // A pause says nothing of how fast a crowd is served.
-            let since = (now - ended).min(PATIENCE);
-            self.pace = (self.pace * 7 + since) / 8;
+            self.pace = (self.pace * 7 + (now - ended)) / 8;
         }
         self.ended = Some(now);
     }
@@ -335,24 +338,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_would_wait_in_vain_is_sent_away_at_once() {
         let admission = Admission::new(Fairness::Strict);
-        let mut inside = std::collections::VecDeque::new();
+        let mut inside = VecDeque::new();
+        // A team that asks now and then is not slow.
+        for _ in 0..20 {
+            drop(admission.enter("pink", "a").await.unwrap());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
         for _ in 0..60 {
             inside.push_back(admission.enter("pink", "a").await.unwrap());
+        }
+        let mut waiting = VecDeque::new();
+        let ask = async |waiting: &mut VecDeque<_>| {
+            let mut one = Box::pin(admission.enter("pink", "a"));
+            match futures_util::poll!(&mut one) {
+                std::task::Poll::Pending => {
+                    waiting.push_back(one);
+                    None
+                }
+                std::task::Poll::Ready(told) => told.err(),
+            }
+        };
+        for _ in 0..3 {
+            assert_eq!(ask(&mut waiting).await, None);
         }
         // One ends each 60 ms: a fifth one would wait for 250 and more.
         for _ in 0..40 {
             tokio::time::advance(Duration::from_millis(60)).await;
             inside.pop_front();
-            inside.push_back(admission.enter("pink", "a").await.unwrap());
+            inside.push_back(waiting.pop_front().unwrap().await.unwrap());
+            assert_eq!(ask(&mut waiting).await, None);
         }
-        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(admission.enter("pink", "a"))).collect();
-        for one in &mut waiting {
-            assert!(futures_util::poll!(one).is_pending());
-        }
-        let mut fifth = std::pin::pin!(admission.enter("pink", "a"));
-        let std::task::Poll::Ready(Err(rejected)) = futures_util::poll!(&mut fifth) else {
-            panic!("it waits")
-        };
+        assert_eq!(ask(&mut waiting).await, None);
+        let rejected = ask(&mut waiting).await.expect("it does not wait");
         assert!(rejected.retry_after >= PATIENCE, "{rejected:?}");
     }
 }

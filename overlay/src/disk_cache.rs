@@ -6,13 +6,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::date::Date;
 use crate::partition::{Partition, stored};
 
 /// Files of one day that are kept: those of other data sets, and of data that has changed.
 const MOST_OF_A_DAY: usize = 3;
+/// Nobody takes so long to write one.
+const HALF: Duration = Duration::from_secs(600);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -76,8 +78,13 @@ impl DiskCache {
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(&of_the_day) {
-                files.push((modified(&entry.path()), entry.path()));
+            let (name, path) = (entry.file_name(), entry.path());
+            let (name, at) = (name.to_string_lossy(), modified(&path));
+            let is_half = name.ends_with(".half");
+            // What is half written is somebody's, until it is old.
+            let is_dead = is_half && at.elapsed().is_ok_and(|age| age > HALF);
+            if name.starts_with(&of_the_day) && (!is_half || is_dead) {
+                files.push((if is_dead { SystemTime::UNIX_EPOCH } else { at }, path));
             }
         }
         files.sort();

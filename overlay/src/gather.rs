@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, SelectAll, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -23,6 +25,8 @@ use crate::topology::{ProcessId, Strategies};
 
 /// Parts that may wait for whoever takes them.
 const WAITING: usize = 16;
+/// How long to wait for other ways to fail when one has.
+const CROWD: Duration = Duration::from_millis(1);
 
 /// What a process asks with.
 #[derive(Debug)]
@@ -51,10 +55,36 @@ struct Open {
     wanted: Wanted,
     /// How many of its rows: negative: all; 0: none, they are counted.
     take: i64,
-    /// The ways that are being asked: the first one, and the hedge.
-    asked: [Option<Route>; 2],
+    /// The ways that are being asked, each with the number of its request.
+    asked: Vec<(usize, Route)>,
     /// Why the last way that failed did.
-    failure: Failure,
+    failure: Option<Failure>,
+}
+
+impl Open {
+    fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    fn has_more(&self) -> bool {
+        !self.wanted.routes.is_empty()
+    }
+
+    fn missing(self, in_time: bool) -> Missing {
+        let name = self.wanted.date.to_string();
+        let route = self.asked.first().map(|(_, route)| route).or(self.wanted.routes.front());
+        let worker = route.map(|route| route.worker.to_string()).unwrap_or_default();
+        match self.failure {
+            Some(Failure { process, words, kind }) => {
+                let was_late = [Kind::Deadline, Kind::Cancelled].map(i32::from).contains(&kind);
+                Missing { name, process, why: words, was_late: was_late || !in_time }
+            }
+            None if in_time => {
+                Missing { name, process: worker, why: "it was left out".into(), was_late: false }
+            }
+            None => Missing { name, process: worker, why: "no answer in time".into(), was_late: true },
+        }
+    }
 }
 
 type AllOpen = BTreeMap<u32, Open>;
@@ -63,116 +93,110 @@ impl Asker {
     /// Asks for each partition as many of its rows as `take` says (negative: all; 0: none, they are counted); what comes
     /// is handed on as it comes, each partition once, and what processes on the way say of themselves (date 0). Returns
     /// what did not come.
+    ///
+    /// A way that fails is followed by the next one at once, whoever else is still being waited for.
     pub(crate) async fn gather(
         &self,
         question: Question<'_>,
         wanted: Vec<(Wanted, i64)>,
         mut came: impl FnMut(ScanPart) + Send,
     ) -> Vec<Missing> {
-        let mut missing = Vec::new();
-        let mut open: AllOpen = wanted
-            .into_iter()
-            .map(|(wanted, take)| {
-                let failure = Failure { words: "no way leads to it".into(), ..Failure::default() };
-                (wanted.date.number(), Open { wanted, take, asked: [None, None], failure })
-            })
-            .collect();
-        loop {
-            let late = Instant::now() >= question.deadline;
-            open.retain(|_, one| {
-                let given_up = late || one.wanted.routes.is_empty();
-                if given_up {
-                    missing.push(one.missing(late));
-                }
-                !given_up
-            });
-            if open.is_empty() {
-                missing.sort_by(|a, b| a.name.cmp(&b.name));
-                return missing;
-            }
-            self.round(question, &mut open, &mut came).await;
-        }
-    }
-
-    /// Asks for all that is open on the first way to each, and after a while on the second.
-    async fn round(
-        &self,
-        question: Question<'_>,
-        open: &mut AllOpen,
-        came: &mut (impl FnMut(ScanPart) + Send),
-    ) {
         let began = Instant::now();
+        let open = |(wanted, take): (Wanted, i64)| {
+            (wanted.date.number(), Open { wanted, take, asked: Vec::new(), failure: None })
+        };
+        let mut open: AllOpen = wanted.into_iter().map(open).collect();
         let mut asking = FuturesUnordered::new();
         let mut parts = SelectAll::new();
-        let ask = |wave: usize, open: &mut AllOpen, parts: &mut SelectAll<_>| {
-            let (request, has_more) = request(question, open, wave);
+        let mut requests = 0;
+        let mut ask = |open: &mut AllOpen, parts: &mut SelectAll<_>, which: &dyn Fn(&Open) -> bool| {
+            let number = requests;
+            requests += 1;
+            let (request, has_more) = request(question, open, number, which);
             // Another way is only one if there is time left for it.
             let left = question.deadline.saturating_duration_since(Instant::now());
             let deadline = Instant::now() + if has_more { left / 2 } else { left };
             let (sender, came) = mpsc::channel(WAITING);
-            parts.push(ReceiverStream::new(came).map(move |part: ScanPart| (wave, part)));
+            parts.push(ReceiverStream::new(came).map(move |part: ScanPart| (number, part)));
             async move { self.scan(request, deadline, &sender).await }
         };
-        asking.push(ask(0, open, &mut parts));
-        let mut hedge = open.values().any(|one| !one.wanted.routes.is_empty());
-        let mut hedged = false;
-        let patience = sleep_until(began + if hedge { self.hedging.patience() } else { Default::default() });
-        tokio::pin!(patience);
-        loop {
+        asking.push(ask(&mut open, &mut parts, &|_| true));
+        let mut may_hedge = open.values().any(Open::has_more);
+        let patience = sleep_until(began + if may_hedge { self.hedging.patience() } else { Duration::ZERO });
+        let end = sleep_until(question.deadline);
+        // Failures come in crowds, and are to be one request.
+        let settled = sleep_until(began);
+        tokio::pin!(patience, end, settled);
+        let (mut hedged, mut failed, mut settling) = (false, false, false);
+        while !open.is_empty() || !hedged {
+            let is_left = |one: &Open| !one.is_asked() && one.has_more();
             tokio::select! {
                 biased;
                 part = parts.next() => match part {
-                    None => break,
-                    Some((wave, part)) => take(open, &self.own, wave, part, came),
+                    Some((number, part)) => {
+                        failed |= part.failure.is_some();
+                        take(&mut open, &self.own, number, part, &mut came);
+                        if !settling && open.values().any(is_left) {
+                            settling = true;
+                            settled.as_mut().reset(Instant::now() + CROWD);
+                        }
+                    }
+                    // Nobody is asked any more.
+                    None => {
+                        open.values_mut().for_each(|one| one.asked.clear());
+                        if !open.values().any(is_left) {
+                            break;
+                        }
+                        asking.push(ask(&mut open, &mut parts, &is_left));
+                    }
                 },
                 Some(()) = asking.next() => {}
-                () = &mut patience, if hedge => {
-                    hedge = false;
-                    let worth = open.values().any(|one| one.asked[0].is_some() && !one.wanted.routes.is_empty());
-                    if worth && self.hedging.may() {
-                        hedged = true;
-                        asking.push(ask(1, open, &mut parts));
+                () = &mut settled, if settling => {
+                    settling = false;
+                    if open.values().any(is_left) {
+                        asking.push(ask(&mut open, &mut parts, &is_left));
                     }
                 }
-            }
-            // Whoever is still being asked is asked for nothing any more.
-            if hedged && open.values().all(|one| one.asked.iter().all(Option::is_none)) {
-                break;
+                () = &mut patience, if may_hedge => {
+                    may_hedge = false;
+                    if open.values().any(|one| one.is_asked() && one.has_more()) && self.hedging.may() {
+                        hedged = true;
+                        asking.push(ask(&mut open, &mut parts, &|_| true));
+                    }
+                }
+                () = &mut end => break,
             }
         }
-        for one in open.values_mut() {
-            one.asked = [None, None];
+        // What those on the way have said of themselves, as far as it is here.
+        while let Some(Some((number, part))) = parts.next().now_or_never() {
+            take(&mut open, &self.own, number, part, &mut came);
         }
-        self.hedging.took(began.elapsed());
+        let took = began.elapsed();
+        self.hedging.took(took, !failed && open.is_empty());
+        let elapsed_us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        came(ScanPart { process: self.own.to_string(), elapsed_us, ..ScanPart::default() });
+        let in_time = Instant::now() < question.deadline;
+        open.into_values().map(|one| one.missing(in_time)).collect()
     }
 }
 
-impl Open {
-    fn missing(&self, late: bool) -> Missing {
-        let Failure { process, words, .. } = &self.failure;
-        let route = self.wanted.routes.front();
-        let (process, why) = match (process.is_empty(), late) {
-            (_, true) if self.failure.kind() == Kind::Unspecified => {
-                (route.map(|route| route.worker.to_string()).unwrap_or_default(), "no answer in time".into())
-            }
-            (true, _) => (route.map(|route| route.worker.to_string()).unwrap_or_default(), words.clone()),
-            (false, _) => (process.clone(), words.clone()),
-        };
-        Missing { name: self.wanted.date.to_string(), process, why }
-    }
-}
-
-/// The next way to each open partition, those of one way together; and whether any of them has another.
-fn request(question: Question<'_>, open: &mut AllOpen, wave: usize) -> (ScanRequest, bool) {
+/// The next way to each open partition that is one of `which`, those of one way together; and whether any of them has
+/// another.
+fn request(
+    question: Question<'_>,
+    open: &mut AllOpen,
+    number: usize,
+    which: &dyn Fn(&Open) -> bool,
+) -> (ScanRequest, bool) {
     let mut routes: BTreeMap<Vec<String>, Vec<Ask>> = BTreeMap::new();
     let mut has_more = false;
-    for (&date, one) in open {
+    for (&date, one) in open.iter_mut().filter(|(_, one)| which(one)) {
         let Some(route) = one.wanted.routes.pop_front() else { continue };
-        has_more |= !one.wanted.routes.is_empty();
+        has_more |= one.has_more();
         let path = route.path.iter().map(ToString::to_string).collect();
         let ask = Ask { date, fingerprint: route.fingerprint, take: one.take };
         routes.entry(path).or_default().push(ask);
-        one.asked[wave] = Some(route);
+        one.asked.push((number, route));
     }
     let routes = routes.into_iter().map(|(path, asks)| crate::peer_wire::Route { path, asks }).collect();
     let hops = question.hops.iter().map(ToString::to_string).collect();
@@ -180,20 +204,23 @@ fn request(question: Question<'_>, open: &mut AllOpen, wave: usize) -> (ScanRequ
     (ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops }, has_more)
 }
 
-fn take(open: &mut AllOpen, own: &ProcessId, wave: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {
+fn take(open: &mut AllOpen, own: &ProcessId, number: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {
     let Some(failure) = &part.failure else {
-        if part.date == 0 || open.remove(&part.date).is_some() {
+        let is_others = part.date == 0 && *part.process != *own.as_str();
+        if is_others || open.remove(&part.date).is_some() {
             came(part);
         }
         return;
     };
     let Some(one) = open.get_mut(&part.date) else { return };
-    let Some(failed) = one.asked[wave].take() else { return };
+    let Some(place) = one.asked.iter().position(|(request, _)| *request == number) else { return };
+    let (_, failed) = one.asked.swap_remove(place);
     strike(&mut one.wanted.routes, own, &failed, failure);
-    one.failure = failure.clone();
-    if one.failure.process.is_empty() {
-        one.failure.process = failed.worker.to_string();
+    let mut failure = failure.clone();
+    if failure.process.is_empty() {
+        failure.process = failed.worker.to_string();
     }
+    one.failure = Some(failure);
 }
 
 /// Strikes the ways that cannot lead to anything else.

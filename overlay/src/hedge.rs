@@ -53,14 +53,17 @@ impl Hedging {
         may
     }
 
-    /// A round took so long.
-    pub(crate) fn took(&self, time: Duration) {
+    /// A round took so long. What failed says nothing of how long an answer takes.
+    pub(crate) fn took(&self, time: Duration, was_answered: bool) {
         let mut state = self.state();
+        state.rounds += 1;
+        if !was_answered {
+            return;
+        }
         if state.recent.len() == REMEMBERED {
             state.recent.pop_front();
         }
         state.recent.push_back(time);
-        state.rounds += 1;
     }
 
     /// Second ways that were asked.
@@ -78,11 +81,12 @@ mod tests {
         let hedging = Hedging::default();
         assert_eq!(hedging.patience(), AT_FIRST);
         for millis in 1..=100 {
-            hedging.took(Duration::from_millis(millis));
+            hedging.took(Duration::from_millis(millis), true);
+            hedging.took(Duration::from_secs(4), false);
         }
         assert_eq!(hedging.patience(), Duration::from_millis(96));
         for _ in 0..REMEMBERED {
-            hedging.took(Duration::from_micros(10));
+            hedging.took(Duration::from_micros(10), true);
         }
         assert_eq!(hedging.patience(), LEAST);
     }
@@ -92,7 +96,7 @@ mod tests {
         let hedging = Hedging::default();
         let granted = (0..1000)
             .filter(|_| {
-                hedging.took(LEAST);
+                hedging.took(LEAST, true);
                 hedging.may()
             })
             .count();

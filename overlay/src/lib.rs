@@ -22,6 +22,7 @@ pub mod query;
 pub mod record;
 mod results;
 mod scan;
+pub mod survey;
 pub mod topology;
 
 /// The contract with clients, generated from `proto/overlay.proto`.

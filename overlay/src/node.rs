@@ -8,8 +8,10 @@ mod metrics;
 mod outlook;
 mod peer_edge;
 mod shares;
+mod survey_edge;
 mod words;
 
+use std::hash::{Hash as _, Hasher as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,6 +182,9 @@ impl Node {
                 () = running.cancelled.cancelled() => Err(Refusal::Cancelled),
             }
         };
+        if let Ok(answer) = &outcome {
+            self.results.hand_out(&answer.uid).await;
+        }
         self.note(asked, &outcome, began.elapsed());
         outcome
     }
@@ -214,14 +219,20 @@ impl Node {
         let Strategies { chunking, chunk_size, .. } = self.asker.strategies;
         let layout = named.map_or(Layout { chunking, chunk_size }, |(_, layout)| layout);
         let uid = plan.uid(asked, layout, &plan.missing);
-        if named.is_some_and(|(named, _)| *named != uid) {
-            return Err(Refusal::NotFound); // the data is not what it was
+        // What is asked for is not what would be made: the data is not what it was.
+        let is_other = |uid: &Uid| named.is_some_and(|(named, _)| named != uid);
+        if asked.query.mode == Mode::Complete && is_other(&uid) {
+            return Err(Refusal::NotFound);
         }
         let make = || {
             let (node, asked) = (self.clone(), asked.clone());
             Box::pin(async move { node.make(&asked, layout, plan, deadline).await }) as _
         };
-        self.results.get_or_make(&uid, deadline, make).await
+        // Other hops leave other ways.
+        let mut way = std::hash::DefaultHasher::new();
+        asked.hops.hash(&mut way);
+        let answer = self.results.get_or_make(&uid, way.finish(), deadline, make).await?;
+        if is_other(&answer.uid) { Err(Refusal::NotFound) } else { Ok(answer) }
     }
 
     /// The chunks' result: the one that is kept, or made again of what its name says.
@@ -289,6 +300,9 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn new(node: &'a Node, name: &'a str) -> Self {
         let mut named = node.running.entry(name.to_owned()).or_default();
+        if named.0.is_cancelled() {
+            named.0 = CancellationToken::new(); // those before it have ended, or are about to
+        }
         named.1 += 1;
         Self { node, name, cancelled: named.0.clone() }
     }

@@ -36,6 +36,8 @@ pub(crate) struct Missing {
     pub(crate) name: String,
     pub(crate) process: String,
     pub(crate) why: String,
+    /// Whether there would have been more with more time.
+    pub(crate) was_late: bool,
 }
 
 /// All that a question needs.
@@ -128,6 +130,7 @@ impl Plan {
                     name: worker.to_string(),
                     process: worker.to_string(),
                     why: "it has not answered yet, so its dates are not known".into(),
+                    was_late: false,
                 });
                 continue;
             };
@@ -143,7 +146,12 @@ impl Plan {
                 && concerns_worker(topology, worker, query)
             {
                 let why = "its data set does not have this date, another process's does".to_owned();
-                plan.missing.push(Missing { name: date.to_string(), process: worker.to_string(), why });
+                plan.missing.push(Missing {
+                    name: date.to_string(),
+                    process: worker.to_string(),
+                    why,
+                    was_late: false,
+                });
             }
         }
         for (date, workers) in holders {
@@ -166,7 +174,7 @@ impl Plan {
                 // Nobody knows which of them is right.
                 let why = format!("{} holds other data of this date", other.1.worker);
                 let process = routes[0].1.worker.to_string();
-                plan.missing.push(Missing { name: date.to_string(), process, why });
+                plan.missing.push(Missing { name: date.to_string(), process, why, was_late: false });
                 continue;
             }
             // The best way to each holder, then the second best ones. Which holder is first depends on the day, so that
@@ -181,7 +189,7 @@ impl Plan {
                     || (workers[0].to_string(), "no way leads to it".to_owned()),
                     |(worker, why)| (worker.to_string(), why),
                 );
-                plan.missing.push(Missing { name: date.to_string(), process, why });
+                plan.missing.push(Missing { name: date.to_string(), process, why, was_late: false });
             } else {
                 plan.wanted
                     .push(Wanted { date, routes: routes.into_iter().map(|(_, route)| route).collect() });

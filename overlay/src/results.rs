@@ -1,6 +1,7 @@
 //! Results that are kept: whole, by the name that the question and the data give them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -120,7 +121,14 @@ impl Answer {
     }
 }
 
-type Made<E> = Result<Arc<Answer>, E>;
+/// What became of making a result.
+#[derive(Clone, Debug)]
+pub(crate) struct Made<E> {
+    pub(crate) outcome: Result<Arc<Answer>, E>,
+    /// Whether more time might have brought more.
+    pub(crate) was_late: bool,
+}
+
 type Making<E> = BoxFuture<'static, Made<E>>;
 
 /// A result that is being made.
@@ -135,9 +143,12 @@ struct UnderWay<E> {
 #[derive(Debug)]
 pub(crate) struct Results<E> {
     kept: Cache<String, Arc<Answer>>,
+    /// How often a name was handed out, by its digest.
+    handed_out: Cache<u128, Arc<AtomicU64>>,
     /// Digests of names that are no longer good here.
     released: Cache<u128, ()>,
-    under_way: DashMap<String, UnderWay<E>>,
+    /// By their names, and by whatever else they depend upon.
+    under_way: DashMap<(String, u64), UnderWay<E>>,
 }
 
 impl<E: Clone + Send + Sync + 'static> Results<E> {
@@ -151,45 +162,72 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
             .time_to_idle(KEPT)
             .build();
         let (most, long) = RELEASED;
-        let released = Cache::builder().max_capacity(most).time_to_live(long).build();
-        Self { kept, released, under_way: DashMap::new() }
+        let released = Cache::builder()
+            .max_capacity(most)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(long)
+            .build();
+        let handed_out = Cache::builder()
+            .max_capacity(most)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(KEPT)
+            .build();
+        Self { kept, handed_out, released, under_way: DashMap::new() }
     }
 
+    /// The result of this name, if it is kept.
     pub(crate) async fn get(&self, uid: &str) -> Option<Arc<Answer>> {
         self.kept.get(uid).await
     }
 
-    /// The result of this name: the one that is kept, or what `make` makes until `deadline`. Whoever asks for the same
-    /// meanwhile waits for the same, if that ends before his own deadline; it is given up when nobody waits for it.
+    /// The result of this name: the one that is kept, or what `make` makes until `deadline`. Whoever asks for the same in
+    /// the same `way` meanwhile waits for the same, unless it has less time; it is given up when nobody waits for it.
+    ///
+    /// What is made is kept under the name that it has in the end: where something is missing, that is another one.
     pub(crate) async fn get_or_make(
         &self,
         uid: &Uid,
+        way: u64,
         deadline: Instant,
         make: impl FnOnce() -> Making<E>,
-    ) -> Made<E> {
-        if let Some(kept) = self.get(uid.as_str()).await {
-            return Ok(kept);
-        }
-        let theirs = self.under_way.get(uid.as_str()).filter(|theirs| theirs.deadline <= deadline);
-        let theirs = theirs.and_then(|theirs| Some((theirs.deadline, theirs.making.upgrade()?)));
-        if let Some((their_deadline, making)) = theirs {
-            match making.await {
-                // It had less time than there is left.
-                Err(_) if Instant::now() >= their_deadline && their_deadline < deadline => {}
-                made => return made,
+    ) -> Result<Arc<Answer>, E> {
+        let key = (uid.as_str().to_owned(), way);
+        loop {
+            if let Some(kept) = self.asked_again(uid).await {
+                return Ok(kept);
             }
+            let theirs = self.under_way.get(&key).filter(|theirs| theirs.deadline <= deadline);
+            let theirs = theirs.and_then(|theirs| Some((theirs.deadline, theirs.making.upgrade()?)));
+            let Some((their_deadline, making)) = theirs else { break };
+            let made = making.await;
+            // It had less time than is left here: that is not to be everybody's loss.
+            if !(made.was_late && their_deadline < deadline) {
+                return made.outcome;
+            }
+            self.under_way.remove_if(&key, |_, theirs| theirs.deadline == their_deadline);
         }
-        let making = make().shared();
+        let (kept, released, made) = (self.kept.clone(), self.released.clone(), make());
+        // Kept by whoever is there at the end, who may be another one than began it.
+        let making = async move {
+            let made = made.await;
+            if let Ok(answer) = &made.outcome {
+                released.invalidate(&digest(answer.uid.as_str())).await;
+                kept.insert(answer.uid.as_str().to_owned(), answer.clone()).await;
+            }
+            made
+        };
+        let making = making.boxed().shared();
         let weak = making.downgrade().expect("it has not begun");
-        self.under_way.insert(uid.as_str().to_owned(), UnderWay { deadline, making: weak });
-        let ended = Ended { under_way: &self.under_way, uid: uid.as_str(), deadline };
-        let made = making.await;
-        if let Ok(answer) = &made {
-            self.released.invalidate(&digest(answer.uid.as_str())).await;
-            self.kept.insert(answer.uid.as_str().to_owned(), answer.clone()).await;
-        }
-        drop(ended);
-        made
+        self.under_way.insert(key.clone(), UnderWay { deadline, making: weak });
+        let _ended = Ended { under_way: &self.under_way, key: &key, deadline };
+        making.await.outcome
+    }
+
+    /// What is kept, which is good again if it was released.
+    async fn asked_again(&self, uid: &Uid) -> Option<Arc<Answer>> {
+        let kept = self.get(uid.as_str()).await?;
+        self.released.invalidate(&digest(uid.as_str())).await;
+        Some(kept)
     }
 
     /// Bytes of what is kept, more or less.
@@ -202,10 +240,24 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
         self.released.contains_key(&digest(uid.as_str()))
     }
 
-    /// Forgets it; whether it was there.
+    /// A client was told of it.
+    pub(crate) async fn hand_out(&self, uid: &Uid) {
+        let count = self.handed_out.get_with(digest(uid.as_str()), async { Arc::default() }).await;
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets it, when the last one who was told of it says so: equal questions share a result. Whether it was there.
     pub(crate) async fn release(&self, uid: &Uid) -> bool {
+        if let Some(count) = self.handed_out.get(&digest(uid.as_str())).await {
+            let left = |count: u64| Some(count.saturating_sub(1));
+            if count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok_and(|before| before > 1) {
+                return true;
+            }
+        }
         let was = self.kept.remove(uid.as_str()).await.is_some();
-        self.released.insert(digest(uid.as_str()), ()).await;
+        if was {
+            self.released.insert(digest(uid.as_str()), ()).await;
+        }
         was
     }
 }
@@ -216,14 +268,134 @@ fn digest(uid: &str) -> u128 {
 
 /// Takes what has ended, or was given up, from the list of what is under way.
 struct Ended<'a, E> {
-    under_way: &'a DashMap<String, UnderWay<E>>,
-    uid: &'a str,
+    under_way: &'a DashMap<(String, u64), UnderWay<E>>,
+    key: &'a (String, u64),
     deadline: Instant,
 }
 
 impl<E> Drop for Ended<'_, E> {
     fn drop(&mut self) {
-        // Another one of the same name may have begun since; others may still wait for this one.
-        self.under_way.remove_if(self.uid, |_, theirs| theirs.deadline == self.deadline);
+        // Another one of the same name may have begun since, and others may still wait for this one.
+        self.under_way.remove_if(self.key, |_, theirs| {
+            theirs.deadline == self.deadline
+                && theirs.making.upgrade().is_none_or(|making| making.peek().is_some())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::poll;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::query::{Basis, Layout};
+    use crate::topology::Chunking;
+
+    fn uid(data: u64) -> Uid {
+        let layout = Layout { chunking: Chunking::Fixed, chunk_size: 1 };
+        Uid::new(&Query::default(), Basis { data, missing: "", layout })
+    }
+
+    fn answer(data: u64) -> Arc<Answer> {
+        let (parts, coverage) = (Vec::new(), Coverage::default());
+        Arc::new(Answer { uid: uid(data), parts, matched: data, returned: 0, coverage, chunk: 1 })
+    }
+
+    type Told = oneshot::Sender<Made<&'static str>>;
+
+    /// Something that is made when it is told what.
+    fn making() -> (Told, impl FnOnce() -> Making<&'static str>) {
+        let (told, made) = oneshot::channel();
+        (told, move || async { made.await.expect("it is told") }.boxed())
+    }
+
+    fn never() -> Making<&'static str> {
+        panic!("it was to be shared")
+    }
+
+    fn good(data: u64) -> Made<&'static str> {
+        Made { outcome: Ok(answer(data)), was_late: false }
+    }
+
+    fn late() -> Made<&'static str> {
+        Made { outcome: Err("late"), was_late: true }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn equal_questions_are_made_once_also_if_the_first_one_goes_away() {
+        let results = Results::<&str>::new(1 << 20);
+        let now = Instant::now();
+        let (told, make) = making();
+        let (name, soon, later) = (uid(1), now + Duration::from_secs(1), now + Duration::from_secs(2));
+        let mut first = Box::pin(results.get_or_make(&name, 0, soon, make));
+        assert!(poll!(&mut first).is_pending());
+        let mut second = Box::pin(results.get_or_make(&name, 0, later, never));
+        assert!(poll!(&mut second).is_pending());
+        drop(first);
+        let mut third = Box::pin(results.get_or_make(&name, 0, later, never));
+        assert!(poll!(&mut third).is_pending(), "it goes on for the second");
+        told.send(good(1)).unwrap();
+        assert_eq!((second.await.unwrap().matched, third.await.unwrap().matched), (1, 1));
+        assert!(results.get(name.as_str()).await.is_some(), "it is kept");
+        assert!(results.under_way.iter().all(|theirs| theirs.making.upgrade().is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn impatience_is_not_inherited() {
+        let results = Results::<&str>::new(1 << 20);
+        let now = Instant::now();
+        let (name, soon, later) = (uid(1), now + Duration::from_secs(1), now + Duration::from_secs(2));
+        let (told, make) = making();
+        let (told_again, make_again) = making();
+        let mut impatient = Box::pin(results.get_or_make(&name, 0, soon, make));
+        assert!(poll!(&mut impatient).is_pending());
+        let mut patient = Box::pin(results.get_or_make(&name, 0, later, make_again));
+        assert!(poll!(&mut patient).is_pending());
+        told.send(late()).unwrap();
+        assert_eq!(impatient.await.unwrap_err(), "late");
+        assert!(poll!(&mut patient).is_pending(), "it asks once more, itself");
+        told_again.send(good(1)).unwrap();
+        assert_eq!(patient.await.unwrap().matched, 1);
+        // Whoever has less time than what is under way makes its own; so does who asks in another way.
+        let other = uid(2);
+        let (_told, slow) = making();
+        let mut slow = Box::pin(results.get_or_make(&other, 0, later, slow));
+        assert!(poll!(&mut slow).is_pending());
+        for (way, deadline) in [(0, soon), (1, later)] {
+            let (told, make) = making();
+            told.send(good(2)).unwrap();
+            let one = Results::<&str>::get_or_make(&results, &other, way, deadline, make);
+            let made = one.await;
+            assert_eq!(made.unwrap().matched, 2);
+            results.kept.invalidate_all();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_made_is_kept_under_its_own_name_and_a_release_holds_until_it_is_asked_for_again() {
+        let results = Results::<&str>::new(1 << 20);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let make = async |data: u64| {
+            let (told, make) = making();
+            told.send(good(data)).unwrap();
+            results.get_or_make(&uid(1), 0, deadline, make).await.unwrap()
+        };
+        make(7).await;
+        assert!(results.get(uid(1).as_str()).await.is_none(), "that is the whole one's name");
+        assert!(results.get(uid(7).as_str()).await.is_some());
+        make(1).await;
+        for _ in 0..2 {
+            results.hand_out(&uid(1)).await;
+        }
+        assert!(results.release(&uid(1)).await);
+        assert!(results.get(uid(1).as_str()).await.is_some(), "another one has it still");
+        assert!(results.release(&uid(1)).await && !results.release(&uid(1)).await);
+        assert!(results.was_released(&uid(1)));
+        make(1).await;
+        assert!(!results.was_released(&uid(1)));
+        assert!(!results.release(&uid(9)).await && !results.was_released(&uid(9)), "it was never here");
     }
 }

@@ -11,6 +11,7 @@ mod overlay;
 mod report;
 mod server;
 mod signals;
+mod text;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -144,7 +144,7 @@ impl Overlay {
 }
 
 fn question(number: usize, limit: Option<u64>) -> QueryRequest {
-    let mut params = json!({"parameter": "PM2.5", "min_value": 10.0 + number as f64 * 1e-9, "max_value": 50});
+    let mut params = json!({"parameter": "PM2.5", "min_value": 10.0 - number as f64 * 1e-9, "max_value": 50});
     if let Some(limit) = limit {
         params["limit"] = limit.into();
     }
@@ -242,8 +242,12 @@ fn load_ours(dataset: &str) -> Result<f64> {
     for line in lines.lines() {
         let line = line?;
         if let Some((_, took)) = line.split_once("took=") {
-            let took = took.trim_end_matches("ms").trim();
-            return Ok(took.parse::<f64>().map_err(|error| format!("{line}: {error}"))? / 1e3);
+            let took = took.trim();
+            let (number, unit) = match took.strip_suffix("ms") {
+                Some(number) => (number, 1e-3),
+                None => (took.trim_end_matches('s'), 1.0),
+            };
+            return Ok(number.parse::<f64>().map_err(|error| format!("{line}: {error}"))? * unit);
         }
     }
     Err("it did not say that it has loaded".into())

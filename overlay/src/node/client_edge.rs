@@ -44,9 +44,9 @@ pub(super) async fn routes(node: &Arc<Node>) -> Routes {
             .register_encoded_file_descriptor_set(described)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let peer = PeerServer::new(super::peer_edge::Edge(node.clone()))
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
+    // Only answers are large.
+    let peer =
+        PeerServer::new(super::peer_edge::Edge(node.clone())).max_encoding_message_size(LARGEST_MESSAGE);
     Routes::new(OverlayNodeServer::new(Edge(node.clone())))
         .add_service(peer)
         .add_service(service)
@@ -56,7 +56,7 @@ pub(super) async fn routes(node: &Arc<Node>) -> Routes {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Edge(Arc<Node>);
+pub(super) struct Edge(pub(super) Arc<Node>);
 
 /// What is left of the time that a caller gives.
 pub(super) fn time_of<T>(request: &Request<T>) -> Option<Duration> {

@@ -1,21 +1,20 @@
-//! HTTP beside gRPC on the same port: heartbeats, metrics, and questions.
+//! HTTP beside gRPC on the same port: heartbeats, metrics, and questions. `openapi.json` describes it; tests compare.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde_json::{Value, json};
-use tonic::Status;
 use tonic::service::Routes;
 
 use super::client_edge::named;
-use super::{Asked, Node, Refusal, words};
+use super::{Asked, Node, Refusal, survey_edge, words};
 use crate::query::{Query, Uid};
 use crate::record;
 use crate::results::Answer;
@@ -23,29 +22,23 @@ use crate::wire::Coverage;
 
 /// Records that are written at once.
 const AT_ONCE: usize = 1000;
+/// All of this in OpenAPI 3.1.
+const DESCRIPTION: &str = include_str!("../../openapi.json");
 
 /// HTTP, and gRPC behind it.
 pub(super) fn router(node: &Arc<Node>, services: Routes) -> Router {
+    let whole = survey_edge::Whole::of(node);
     Router::new()
         .route("/heartbeat", get(heartbeat))
         .route("/metrics", get(metrics))
+        .route("/overlay/metrics", get(move |node| survey_edge::metrics(node, whole)))
+        .route("/overlay/openapi.json", get(openapi))
         .route("/overlay/query", post(query))
         .route("/overlay/query/{uid}", axum::routing::delete(release))
         .route("/overlay/query/{uid}/{chunk}", get(chunk))
         .with_state(node.clone())
         .merge(services.into_axum_router())
-        .fallback(nothing_here)
-}
-
-/// What is no call is told so as HTTP.
-async fn nothing_here(headers: HeaderMap) -> Response {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if kind.starts_with(b"application/grpc") {
-        return Status::unimplemented("there is no such call").into_http::<Body>();
-    }
-    let words = "nothing is here: there are POST /overlay/query, GET /overlay/query/{uid}/{chunk}, \
-                 DELETE /overlay/query/{uid}, GET /heartbeat and GET /metrics\n";
-    (StatusCode::NOT_FOUND, words).into_response()
+        .fallback(nowhere)
 }
 
 /// Live once the partitions are loaded: until then questions wait.
@@ -59,6 +52,20 @@ async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
     let text = node.metrics.text(&node);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// What is on no path: gRPC says so in trailers, under a status that would be 200 for everybody else.
+async fn nowhere(headers: HeaderMap) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if kind.starts_with(b"application/grpc") {
+        return tonic::Status::unimplemented("there is no such service").into_http();
+    }
+    (StatusCode::NOT_FOUND, Json(json!({"status": "no such path: see /overlay/openapi.json"})))
+        .into_response()
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION).into_response()
 }
 
 /// How an answer is written.
@@ -215,7 +222,8 @@ fn refused(refusal: &Refusal) -> Response {
     }
     let mut response = (status, Json(body)).into_response();
     if let Refusal::Rejected(rejected) = refusal {
-        response.headers_mut().insert(header::RETRY_AFTER, rejected.retry_after.as_secs().max(1).into());
+        let seconds = rejected.retry_after.as_secs_f64().ceil().max(1.0) as u64;
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
@@ -242,5 +250,44 @@ async fn release(State(node): State<Arc<Node>>, Path(uid): Path<String>) -> Stat
     match Uid::parse(&uid) {
         Ok((uid, ..)) if node.results.release(&uid).await => StatusCode::NO_CONTENT,
         _ => StatusCode::NOT_FOUND,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admission::Rejected;
+
+    #[tokio::test]
+    async fn every_refusal_is_described() {
+        let described: Value = serde_json::from_str(DESCRIPTION).unwrap();
+        let answers = &described["paths"]["/overlay/query"]["post"]["responses"];
+        let retry_after = Duration::from_millis(1);
+        for refusal in [
+            Refusal::Invalid(Query::from_json("[]").unwrap_err()),
+            Refusal::Loop,
+            Refusal::Rejected(Rejected { retry_after }),
+            Refusal::Incomplete(Coverage::default()),
+            Refusal::Cancelled,
+        ] {
+            let response = refused(&refusal);
+            let answer = &answers[response.status().as_str()];
+            let schema = answer["content"]["application/json"]["schema"]["$ref"].as_str().unwrap_or_default();
+            let name = schema.rsplit('/').next().unwrap_or_default();
+            let mut fields: Vec<_> = described["components"]["schemas"][name]["required"]
+                .as_array()
+                .unwrap_or_else(|| panic!("{refusal:?} is not described"))
+                .iter()
+                .map(|field| field.as_str().unwrap().to_owned())
+                .collect();
+            fields.sort();
+            let waits = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(waits, answer["headers"]["Retry-After"].is_object(), "{refusal:?}");
+            let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body.as_object().unwrap().keys().cloned().collect::<Vec<_>>(), fields, "{refusal:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::gather::Question;
 use crate::peer_wire::ScanPart;
 use crate::plan::{Missing, Plan};
 use crate::query::{Basis, Layout, Mode, Uid};
-use crate::results::{Answer, Part, records_per_chunk};
+use crate::results::{Answer, Made, Part, records_per_chunk};
 use crate::topology::Strategies;
 use crate::wire::{Coverage, MissingPartition, NodeVisit};
 
@@ -30,7 +30,7 @@ impl Node {
         layout: Layout,
         plan: Plan,
         deadline: Instant,
-    ) -> Result<Arc<Answer>, Refusal> {
+    ) -> Made<Refusal> {
         let Asked { query, hops, query_id, .. } = asked;
         let question = Question { query_id, query, hops, deadline };
         let mut tally = Tally { missing: plan.missing.clone(), ..Tally::default() };
@@ -45,19 +45,21 @@ impl Node {
             }
             tally.lose(missing);
             if !tally.missing.is_empty() && query.mode == Mode::Complete {
-                return Err(Refusal::Incomplete(tally.coverage(&plan)));
+                let was_late = tally.was_late();
+                return Made { outcome: Err(Refusal::Incomplete(tally.coverage(&plan))), was_late };
             }
             wanted = query.limit.map_or_else(Vec::new, |limit| tally.wanted(&plan, limit));
         }
         let matched: u64 = tally.days.values().map(|day| day.matched).sum();
         let uid = plan.uid(asked, layout, &tally.missing);
-        let coverage = tally.coverage(&plan);
+        let (coverage, was_late) = (tally.coverage(&plan), tally.was_late());
         let parts: Vec<Part> = tally.days.into_values().filter_map(|day| day.part).collect();
         let returned: u64 = parts.iter().map(|part| part.rows as u64).sum();
         let strategies =
             Strategies { chunking: layout.chunking, chunk_size: layout.chunk_size, ..self.asker.strategies };
         let chunk = records_per_chunk(&strategies, &parts, query);
-        Ok(Arc::new(Answer { uid, parts, matched, returned, coverage, chunk }))
+        let answer = Answer { uid, parts, matched, returned, coverage, chunk };
+        Made { outcome: Ok(Arc::new(answer)), was_late }
     }
 }
 
@@ -102,7 +104,7 @@ impl Tally {
                 Err(error) => {
                     let why = format!("what it sent are no records: {error}");
                     let name = format!("{:08}", said.date);
-                    self.garbled.push(Missing { name, process: said.process, why });
+                    self.garbled.push(Missing { name, process: said.process, why, was_late: false });
                     return;
                 }
             },
@@ -160,6 +162,10 @@ impl Tally {
             visit.rows_scanned += i64::try_from(came.scanned).unwrap_or(i64::MAX);
         }
         visits.into_values().collect()
+    }
+
+    fn was_late(&self) -> bool {
+        self.missing.iter().any(|missing| missing.was_late)
     }
 
     fn coverage(&self, plan: &Plan) -> Coverage {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Node;
@@ -26,7 +26,8 @@ pub(crate) struct Outlook {
     pub(super) catalog: ArcSwap<Catalog>,
     /// How many workers have answered, or not, once.
     asked: watch::Sender<usize>,
-    hurry: Notify,
+    /// How often what is known has turned out to be wrong.
+    wrong: watch::Sender<u64>,
 }
 
 impl Outlook {
@@ -38,7 +39,7 @@ impl Outlook {
 
     /// What is known has turned out to be wrong.
     pub(super) fn hurry(&self) {
-        self.hurry.notify_waiters();
+        self.wrong.send_modify(|wrong| *wrong += 1);
     }
 }
 
@@ -54,7 +55,9 @@ pub(super) async fn look_around(node: Arc<Node>) {
 
 async fn watch_one(node: &Node, worker: &ProcessId) {
     let mut is_first = true;
+    let mut wrong = node.outlook.wrong.subscribe();
     loop {
+        wrong.mark_unchanged();
         let said = catalog_of(node, worker, Instant::now() + PATIENCE).await;
         let pause = match &said {
             Ok(_) => FRESH,
@@ -72,9 +75,11 @@ async fn watch_one(node: &Node, worker: &ProcessId) {
         if std::mem::take(&mut is_first) {
             node.outlook.asked.send_modify(|asked| *asked += 1);
         }
+        // However often it is wrong, nobody is asked without a pause.
+        tokio::time::sleep(AGAIN).await;
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = node.outlook.hurry.notified() => {}
+            () = tokio::time::sleep(pause - AGAIN) => {}
+            _ = wrong.changed() => {}
         }
     }
 }

@@ -19,9 +19,34 @@ use crate::topology::ProcessId;
 
 /// Parts that may wait for the one who asked.
 const WAITING: usize = 16;
+/// Requests of other processes at a time: a leader has a hundred, and there may be some leaders.
+const MOST_CARRIED: usize = 1000;
 
 #[derive(Debug)]
 pub(super) struct Edge(pub(super) Arc<Node>);
+
+/// A request of another process, until it is dropped.
+struct Carried {
+    node: Arc<Node>,
+    began: Instant,
+}
+
+impl Carried {
+    fn new(node: &Arc<Node>) -> Result<Self, Status> {
+        let carried = Self { node: node.clone(), began: Instant::now() };
+        if node.carried.fetch_add(1, Ordering::Relaxed) >= MOST_CARRIED {
+            return Err(Status::resource_exhausted("it carries as much as it can"));
+        }
+        Ok(carried)
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.node.carried.fetch_sub(1, Ordering::Relaxed);
+        self.node.metrics.carried(self.began.elapsed());
+    }
+}
 
 /// Until when the next process may take its time: a little less than we may, so that what it says of a failure still
 /// arrives.
@@ -65,21 +90,19 @@ impl Peer for Edge {
         if request.hops.iter().any(|hop| *hop == *self.0.process.id.as_str()) {
             return Err(Status::aborted("loop_detected"));
         }
+        let carried = Carried::new(&self.0)?;
         let (sender, parts) = mpsc::channel(WAITING);
         let node = self.0.clone();
         // It ends with whoever takes the parts, and when nobody takes them in time.
         tokio::spawn({
             let node = node.clone();
             async move {
-                let began = Instant::now();
-                node.carried.fetch_add(1, Ordering::Relaxed);
+                let _carried = carried;
                 tokio::select! {
                     () = node.asker.scan(request, deadline, &sender) => {}
                     () = sender.closed() => {}
                     () = tokio::time::sleep_until(end) => {}
                 }
-                node.carried.fetch_sub(1, Ordering::Relaxed);
-                node.metrics.carried(began.elapsed());
             }
         });
         let parts = ReceiverStream::new(parts).map(move |part| {

@@ -43,7 +43,7 @@ impl Dictionaries {
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
         let all = [&self.parameters, &self.units].into_iter().chain(&self.sites);
-        all.map(|column| column.get_array_memory_size()).sum()
+        all.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
     }
 
     /// The code of a parameter, if any row has it.
@@ -93,7 +93,9 @@ impl Batch {
 
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
-        self.columns().iter().map(|column| column.get_array_memory_size()).sum::<usize>() + self.index.size()
+        // Of several that share an allocation, each only its own part.
+        let of = |column: &&dyn Array| column.to_data().get_slice_memory_size().unwrap_or_default();
+        self.columns().iter().map(of).sum::<usize>() + self.index.size()
     }
 }
 

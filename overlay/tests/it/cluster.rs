@@ -56,7 +56,8 @@ pub(crate) fn ring() -> Value {
 }
 
 impl Cluster {
-    /// Starts all processes of a file on free ports, on a data set of its own.
+    /// Starts all processes of a file on free ports, on a data set of its own, beside which the file is
+    /// `overlay.json`.
     pub(crate) fn start(file: Value, profile: Option<Profile>) -> Self {
         Self::start_with(file, profile, |_, _| ())
     }
@@ -75,6 +76,7 @@ impl Cluster {
             process["port"] = listener.local_addr().expect("it is bound").port().into();
             listeners.insert(id.clone(), listener);
         }
+        std::fs::write(folder.path().join("overlay.json"), file.to_string()).expect("a file can be written");
         let topology = Topology::parse(&file.to_string()).expect("the file is right");
         let overrides = Overrides { profile, ..Overrides::default() };
         let own = Builder::new_multi_thread()

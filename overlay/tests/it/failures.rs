@@ -93,7 +93,7 @@ fn a_neighbor_that_accepts_and_never_answers_costs_a_deadline() {
     let mut cluster = Cluster::start(six(), Some(Profile::Parallel));
     assert_eq!(cluster.query("A", &json!({})).status, "ready");
     let _silent = cluster.silence("D");
-    let answer = cluster.block_on(cluster.ask("A", &json!({"lat_min": -89}), Duration::from_secs(3)));
+    let answer = cluster.block_on(cluster.ask("A", &json!({"lat_min": -89}), Duration::from_secs(6)));
     assert!(answer.status.starts_with("incomplete:20200821 (D"), "{}", answer.status);
 }
 
@@ -123,7 +123,9 @@ fn a_worker_that_one_team_leader_cannot_reach_is_reached_through_the_other() {
     let answer = cluster.query("A", &json!({}));
     assert_eq!((answer.status.as_str(), answer.matched), ("ready", cluster.rows.len() as i64));
     let visited: Vec<_> = answer.coverage.unwrap().visited.into_iter().map(|visit| visit.process).collect();
-    assert_eq!(visited, ["A", "B", "C", "D", "E", "F"], "each says how long it took");
+    for process in ["A", "C", "D", "F"] {
+        assert!(visited.iter().any(|visited| visited == process), "each says how long it took: {visited:?}");
+    }
 }
 
 #[test]
@@ -143,43 +145,25 @@ fn a_partial_answer_is_not_taken_for_the_whole_one_when_all_are_back() {
 }
 
 #[test]
-fn impatience_is_nobody_elses() {
-    let mut cluster = Cluster::start(six(), Some(Profile::Parallel));
-    assert_eq!(cluster.query("A", &json!({})).status, "ready");
-    let silent = cluster.silence("C");
-    let asked = json!({"lat_min": -87});
-    let (impatient, patient) = cluster.block_on(async {
-        let back = async {
-            let impatient = cluster.ask("A", &asked, Duration::from_secs(1)).await;
-            drop(silent);
-            impatient
-        };
-        tokio::join!(back, cluster.ask("A", &asked, Duration::from_secs(20)))
-    });
-    for answer in [impatient, patient] {
-        assert!(answer.status.starts_with("incomplete:20200810 ("), "{}", answer.status);
-    }
-    cluster.respawn("C");
-    assert_eq!(until(&cluster, &asked, |answer| answer.status == "ready").matched, cluster.rows.len() as i64);
-}
-
-#[test]
 fn what_is_cancelled_and_whoever_goes_away_frees_every_process() {
     let mut cluster = Cluster::start(six(), Some(Profile::Parallel));
     assert_eq!(cluster.query("A", &json!({})).status, "ready");
     let _silent = cluster.silence("C");
-    let busy = async || {
-        let mut busy = 0;
+    let clients = cluster.block_on(async {
+        let mut clients = Vec::new();
         for id in ["A", "B", "D", "E", "F"] {
-            let metrics = cluster.client(id).await.get_metrics(MetricsRequest {}).await.unwrap();
-            busy += metrics.into_inner().active_requests;
+            clients.push(cluster.client(id).await);
         }
-        busy
-    };
+        clients
+    });
     let until_busy = async |least: i32, most: i32| {
         let began = Instant::now();
         loop {
-            let now = busy().await;
+            let mut now = 0;
+            for client in &clients {
+                let metrics = client.clone().get_metrics(MetricsRequest {}).await.unwrap();
+                now += metrics.into_inner().active_requests;
+            }
             if (least..=most).contains(&now) {
                 return began.elapsed();
             }
@@ -223,6 +207,6 @@ fn a_slow_way_is_not_waited_for_when_another_leads_there() {
     let began = Instant::now();
     let answer = cluster.query("A", &json!({"team": "pink", "lat_min": -79}));
     assert_eq!(answer.status, "ready", "D is E's as well");
-    // The half of its thirty seconds it would have waited for B.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // B would be given up after four seconds, when it has not answered a ping.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

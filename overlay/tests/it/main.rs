@@ -5,3 +5,4 @@ mod cluster;
 mod data;
 mod disagreements;
 mod failures;
+mod openapi;

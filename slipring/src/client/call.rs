@@ -5,22 +5,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::trust::{Files, TrustError, advice};
 
-/// Longer than any change takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any change takes, and than an answer that streams stands still.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two tries of a client that waits.
 const RETRY: Duration = Duration::from_millis(50);
 /// Bodies are printed whole.
@@ -57,6 +60,7 @@ pub(crate) struct Call {
     method: Method,
     path: String,
     body: Option<Value>,
+    accept: Option<&'static str>,
 }
 
 impl Call {
@@ -69,6 +73,7 @@ impl Call {
             method: Method::POST,
             path: "/add".into(),
             body: Some(json!({ "n": n, "hostnames": hostnames })),
+            accept: None,
         }
     }
 
@@ -77,26 +82,49 @@ impl Call {
             method: Method::DELETE,
             path: "/rm".into(),
             body: Some(json!({ "n": n, "hostnames": hostnames })),
+            accept: None,
         }
     }
 
     pub(crate) fn reload() -> Self {
-        Self { method: Method::POST, path: "/reload".into(), body: None }
+        Self { method: Method::POST, path: "/reload".into(), body: None, accept: None }
     }
 
     pub(crate) fn get(path: &str) -> Self {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Self { method: Method::GET, path, body: None }
+        Self { method: Method::GET, path, body: None, accept: None }
+    }
+
+    /// A question to an overlay.
+    pub(crate) fn query(question: Value, accept: &'static str) -> Self {
+        Self {
+            method: Method::POST,
+            path: "/overlay/query".into(),
+            body: Some(question),
+            accept: Some(accept),
+        }
     }
 }
 
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) replica: Option<String>,
+    /// Seconds after which to try again.
+    pub(crate) retry_after: Option<u64>,
     pub(crate) body: String,
 }
 
 impl Answer {
+    pub(crate) fn new(head: &Parts, body: &[u8]) -> Self {
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        Self {
+            status: head.status,
+            replica: text("x-slipring-replica").map(str::to_owned),
+            retry_after: text("retry-after").and_then(|seconds| seconds.parse().ok()),
+            body: String::from_utf8_lossy(body).into_owned(),
+        }
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         self.status.is_success()
     }
@@ -149,8 +177,16 @@ impl Balancer {
         Ok(Self { url: url.to_owned(), authority, tls, token, wait: Duration::from_secs(wait_seconds) })
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) async fn send(&self, call: &Call) -> Result<Answer, CallError> {
-        timeout(PATIENCE, self.exchange(call)).await.map_err(|_| CallError::Timeout(self.url.clone()))?
+        self.session().send(call).await
+    }
+
+    pub(crate) fn session(&self) -> Session<'_> {
+        Session { balancer: self, link: None }
     }
 
     async fn connect(&self) -> Result<TcpStream, CallError> {
@@ -164,46 +200,105 @@ impl Balancer {
         }
     }
 
-    async fn exchange(&self, call: &Call) -> Result<Answer, CallError> {
+    async fn link(&self) -> Result<Link, CallError> {
+        let stream = self.connect().await?;
+        match &self.tls {
+            None => self.speak(stream).await,
+            Some((config, name)) => {
+                let agreed = TlsConnector::from(config.clone()).connect(name.clone(), stream).await;
+                let stream = agreed.map_err(|source| CallError::Tls { url: self.url.clone(), source })?;
+                self.speak(stream).await
+            }
+        }
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<Link, CallError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(self.broken())?;
+        Ok(Link { sender, connection: tokio::spawn(connection) })
+    }
+
+    fn broken(&self) -> impl Fn(hyper::Error) -> CallError {
+        |source| CallError::Broken { url: self.url.clone(), source }
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
         let mut request =
             Request::builder().method(&call.method).uri(&call.path).header(HOST, &self.authority);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(accept) = call.accept {
+            request = request.header(ACCEPT, accept);
         }
         let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let request = request.body(Full::new(Bytes::from(body)));
-        let request = request.map_err(|error| CallError::Request(call.path.clone(), error))?;
-        let stream = self.connect().await?;
-        match &self.tls {
-            None => self.ask(stream, request).await,
-            Some((config, name)) => {
-                let agreed = TlsConnector::from(config.clone()).connect(name.clone(), stream).await;
-                let stream = agreed.map_err(|source| CallError::Tls { url: self.url.clone(), source })?;
-                self.ask(stream, request).await
-            }
-        }
+        request.map_err(|error| CallError::Request(call.path.clone(), error))
+    }
+}
+
+/// One call after another over one connection, which is made anew when the other side has ended it.
+pub(crate) struct Session<'b> {
+    balancer: &'b Balancer,
+    link: Option<Link>,
+}
+
+struct Link {
+    sender: SendRequest<Full<Bytes>>,
+    connection: JoinHandle<Result<(), hyper::Error>>,
+}
+
+impl Session<'_> {
+    /// The whole answer.
+    pub(crate) async fn send(&mut self, call: &Call) -> Result<Answer, CallError> {
+        let url = &self.balancer.url.clone();
+        let whole = async {
+            let answer = self.exchange(call).await?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, LARGEST_BODY).collect().await;
+            let body = body.map_err(|error| CallError::Body(url.clone(), error))?.to_bytes();
+            Ok(Answer::new(&head, &body))
+        };
+        timeout(PATIENCE, whole).await.map_err(|_| CallError::Timeout(url.clone()))?
     }
 
-    async fn ask<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Answer, CallError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let broken = |source| CallError::Broken { url: self.url.clone(), source };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let connection = tokio::spawn(connection);
-        let answer = match sender.send_request(request).await {
-            Ok(answer) => answer,
+    /// The head of the answer, whose body streams.
+    pub(crate) async fn open(&mut self, call: &Call) -> Result<Response<Incoming>, CallError> {
+        let url = &self.balancer.url;
+        let late = || CallError::Timeout(url.clone());
+        timeout(PATIENCE, self.exchange(call)).await.map_err(|_| late())?
+    }
+
+    async fn exchange(&mut self, call: &Call) -> Result<Response<Incoming>, CallError> {
+        if let Some(mut link) = self.link.take()
+            && link.sender.ready().await.is_ok()
+        {
+            match self.ask(link, call).await {
+                // The other side may have ended the connection while nobody looked: that was no answer to this call.
+                Err(CallError::Broken { .. }) if call.method == Method::GET => {}
+                answer => return answer,
+            }
+        }
+        let link = self.balancer.link().await?;
+        self.ask(link, call).await
+    }
+
+    async fn ask(&mut self, mut link: Link, call: &Call) -> Result<Response<Incoming>, CallError> {
+        match link.sender.send_request(self.balancer.request(call)?).await {
+            Ok(answer) => {
+                self.link = Some(link);
+                Ok(answer)
+            }
             // It knows no more than that the connection has ended; which knows why, if it failed by itself.
-            Err(error) => return Err(broken(connection.await.ok().and_then(Result::err).unwrap_or(error))),
-        };
-        let status = answer.status();
-        let replica =
-            answer.headers().get("x-slipring-replica").and_then(|name| name.to_str().ok()).map(str::to_owned);
-        let body = Limited::new(answer.into_body(), LARGEST_BODY).collect().await;
-        let body = body.map_err(|error| CallError::Body(self.url.clone(), error))?.to_bytes();
-        Ok(Answer { status, replica, body: String::from_utf8_lossy(&body).into_owned() })
+            Err(error) => {
+                let cause = link.connection.await.ok().and_then(Result::err).unwrap_or(error);
+                Err(self.balancer.broken()(cause))
+            }
+        }
     }
 }

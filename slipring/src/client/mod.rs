@@ -1,8 +1,9 @@
 //! `slipring client`: one call, or a prompt.
 //!
-//! Exit codes: 0 done, 1 refused by the balancer, 2 a mistake in the arguments, 3 no balancer answered.
+//! Its exit codes are in its help ([`EXIT_CODES`]).
 
 mod call;
+mod overlay;
 mod prompt;
 mod trust;
 
@@ -15,11 +16,22 @@ use call::{Answer, Balancer, Call};
 
 const REFUSED: u8 = 1;
 const UNREACHABLE: u8 = 3;
+const INCOMPLETE: u8 = 4;
+
+/// What `--help` ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done; of a question: the answer is complete
+    1  refused
+    2  a mistake in the arguments
+    3  nobody answered
+    4  an answer of an overlay is incomplete: what is missing is named";
 
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     /// The balancer.
-    #[arg(long, env = "SLIPRING_URL", default_value = "http://127.0.0.1:5000")]
+    #[arg(long, env = "SLIPRING_URL", default_value = "http://127.0.0.1:5000", global = true)]
     url: String,
     /// Its token, when it is on another machine.
     #[arg(long, env = "SLIPRING_ADMIN_TOKEN", hide_env_values = true)]
@@ -53,6 +65,12 @@ enum Command {
         #[arg(long, env = "SLIPRING_ADMIN_URL", default_value = "http://127.0.0.1:5001")]
         admin_url: String,
     },
+    /// Ask an overlay, through a balancer or (--url) one of its processes.
+    #[command(after_help = EXIT_CODES)]
+    Query(overlay::Query),
+    /// What each process of an overlay says of itself.
+    #[command(after_help = EXIT_CODES)]
+    Metrics(overlay::Metrics),
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
@@ -81,6 +99,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Rm { n, names }) => Call::remove(n, &names),
         Some(Command::Get { path }) => Call::get(&path),
         Some(Command::Reload { .. }) => Call::reload(),
+        Some(Command::Query(query)) => return runtime.block_on(query.run(&balancer, arguments.json)),
+        Some(Command::Metrics(metrics)) => return runtime.block_on(metrics.run(&balancer, arguments.json)),
     };
     match runtime.block_on(balancer.send(&call)) {
         Ok(answer) => print(&answer, arguments.json),

@@ -2,8 +2,15 @@
 
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 
+use slipring_overlay::topology::{Process, Topology};
+
+/// Those that run on this one.
+pub(super) fn processes(topology: &Topology) -> Vec<&Process> {
+    topology.processes.values().filter(|process| is_here(&process.host)).collect()
+}
+
 /// Whether a name or an address is this machine's: what can be bound here is.
-pub(super) fn is_here(host: &str) -> bool {
+fn is_here(host: &str) -> bool {
     let addresses = (host, 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     addresses.iter().any(|address| is_own(address.ip()))
 }

@@ -1,5 +1,7 @@
-//! `slipring overlay`: one process of it, or all of this host.
+//! `slipring overlay`: one process of it, all of this host, or load on them.
 
+mod bench;
+mod children;
 mod generate;
 mod here;
 mod node;
@@ -24,6 +26,8 @@ enum Command {
     Node(node::Arguments),
     /// Run every process whose host is this one.
     Up(up::Arguments),
+    /// Put load on an overlay, watch its processes meanwhile, and write the figures to two files.
+    Bench(bench::Arguments),
     /// Write a data set of the shape of the real one.
     Generate(generate::Arguments),
 }
@@ -125,6 +129,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Node(arguments) => node::run(arguments),
         Command::Up(arguments) => up::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
     }
 }
