@@ -127,7 +127,7 @@ impl Balancer {
             alarm: alarm.clone(),
             workers: config.proxy.workers,
         };
-        let limited = affordable(&config.proxy);
+        let limited = affordable(&config);
         let calm = Calm::new(&limited, &metrics).map_err(StartError::AccessLog)?;
         let family = Family::default();
         let begun = begin_all(&config, &around, &family).await?;

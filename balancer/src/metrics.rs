@@ -189,7 +189,7 @@ impl Metrics {
         registry.register(Box::new(metrics.admin_handshakes_failed.clone()))?;
         registry.register(Box::new(metrics.spans.clone()))?;
         registry.register(Box::new(metrics.limits.clone()))?;
-        for limit in Limit::ALL {
+        for &limit in Limit::ALL {
             drop(metrics.limits_hit.with_label_values(&[limit.name()])); // there from the beginning
         }
         for outcome in ["applied", "refused"] {

@@ -185,7 +185,7 @@ impl Reload {
         // There are as many threads as there are, also when the machine has more cores now.
         next.proxy.workers = present.config.proxy.workers;
         let difference = Difference::between(&present.config, &next)?;
-        let limited = affordable(&next.proxy);
+        let limited = affordable(&next);
         let before = self.pools.load_full();
         let calm = before.calm.again(&limited, &self.around.metrics).map_err(ReloadError::AccessLog)?;
         let mut begun = self.begin_new(&mut present, &next, &difference.pools.added).await?;
@@ -324,12 +324,40 @@ pub(crate) fn note_limits(metrics: &Metrics, config: &Config, limited: &ProxyCon
 }
 
 /// With as many clients as file descriptors are left for beside the connections to replicas.
-pub(crate) fn affordable(config: &ProxyConfig) -> ProxyConfig {
-    let wanted = config.max_connections;
+pub(crate) fn affordable(config: &Config) -> ProxyConfig {
+    let wanted = config.proxy.max_connections;
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let room = open_files.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX) / 4 * 3);
+    let room = open_files.map_or(usize::MAX, |limit| room(limit, config));
     if room < wanted {
         tracing::info!(wanted, room, "the limit of open files (ulimit -n) allows fewer clients at a time");
     }
-    ProxyConfig { max_connections: wanted.min(room), ..config.clone() }
+    ProxyConfig { max_connections: wanted.min(room), ..config.proxy.clone() }
+}
+
+/// Three quarters are clients' connections; where a replica is told whose a connection is, each of them has one of its
+/// own beside it.
+fn room(open_files: u64, config: &Config) -> usize {
+    let theirs = usize::try_from(open_files).unwrap_or(usize::MAX) / 4 * 3;
+    let own = config.all_pools().any(|pool| pool.forward.upstream.transport.says_whose());
+    if own { theirs / 2 } else { theirs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn who_has_a_connection_of_its_own_to_a_replica_takes_two_descriptors() {
+        let of = |says_whose: &str| {
+            let flags = [
+                ("fleet.runtime", "static"),
+                ("fleet.upstreams", "10.0.0.1:80"),
+                ("proxy.send_proxy_protocol", says_whose),
+            ];
+            let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            Config::load(&Sources { flags, ..Sources::default() }).unwrap()
+        };
+        assert_eq!((room(1024, &of("false")), room(1024, &of("true"))), (768, 384));
+    }
 }

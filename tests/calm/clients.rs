@@ -218,6 +218,10 @@ async fn every_request_has_a_line() {
     );
     assert_eq!(first[1]["status"], 400, "{}", first[1]);
     assert_eq!((&first[2]["status"], &first[2]["method"]), (&502.into(), &"POST".into()));
+    assert!(!ask(&balancer, "GET /cut HTTP/1.1\r\nHost: a\r\n\r\n").await.complete);
+    let cut = &lines(4).await[3];
+    assert_eq!((&cut["status"], &cut["broken_off"]), (&200.into(), &true.into()), "{cut}");
+    assert_eq!(line["broken_off"], Value::Null, "a whole one is none");
     // Rotation: what comes after the file was moved is in a new one.
     std::fs::rename(&file, setup.folder().join("access.log.1")).expect("it is there");
     wait_until("a new file is begun", LONG, async || if file.exists() { Ok(()) } else { Err("none".into()) })
@@ -245,4 +249,52 @@ async fn a_proxy_says_whose_connection_it_is() {
     let mut silent = Wire::sending(balancer.main, GET).await;
     silent.end().await;
     assert_eq!(hit(&balancer, "proxy_protocol").await, 1.0);
+}
+
+/// A proxy that does not know whose connection it is says so; that makes nobody the proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whom_a_proxy_does_not_know_has_no_rights_of_the_proxys() {
+    let setup = setup().set("proxy.accept_proxy_protocol", "true").set("proxy.max_connections_per_client", 1);
+    let balancer = setup.start().await;
+    let second = |command: u8, family: u8, body: &[u8]| {
+        let length = u16::try_from(body.len()).expect("it is short").to_be_bytes();
+        [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x20 | command, family], &length, body].concat()
+    };
+    let remove = b"DELETE /rm HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+    let ask = b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
+    let told = |answer: &RawAnswer| {
+        let seen: Value = serde_json::from_slice(&answer.body).expect("the replica's words");
+        seen["head"].as_str().expect("a head").to_lowercase()
+    };
+    for unknown in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        second(1, 0x31, &[b'/'; 216]),
+        second(1, 0, &[]),
+        second(1, 0x12, &[1; 12]),
+    ] {
+        let mut wire = Wire::sending(balancer.main, [&unknown[..], remove].concat()).await;
+        let refused = wire.answer().await.expect("an answer");
+        assert_eq!(refused.status, 403, "{}", refused.text());
+        wire.send(ask).await;
+        let head = told(&wire.answer().await.expect("an answer"));
+        assert!(!head.contains("6.6.6.6"), "its word does not count: {head}");
+        let mut second = Wire::sending(balancer.main, &unknown).await;
+        assert_eq!(second.answer().await.expect("an answer").status, 429, "it is counted");
+        drop((wire, second));
+        wait_until("their places are free", LONG, async || {
+            let held = balancer.metric("slipring_connections", "").await;
+            if held == 0.0 { Ok(()) } else { Err(held.to_string()) }
+        })
+        .await;
+    }
+    // The proxy's own connection is its own.
+    let local = second(0, 0, &[]);
+    let mut wires = [Wire::to(balancer.main).await, Wire::to(balancer.main).await];
+    for wire in &mut wires {
+        wire.send([&local[..], remove].concat()).await;
+        let answer = wire.answer().await.expect("an answer");
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        wire.send(ask).await;
+        assert!(told(&wire.answer().await.expect("an answer")).contains("6.6.6.6"));
+    }
 }

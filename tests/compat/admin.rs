@@ -289,6 +289,39 @@ async fn connections_to_the_admin_port_are_bounded() {
     assert_eq!(balancer.main.get("/home").await.status, 200, "the data plane has places of its own");
 }
 
+/// A place was taken for a caller that had not come yet: the last one who found room was counted as one who had not.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_finds_no_place_on_the_admin_port_is_counted() {
+    let balancer = setup().set("admin.max_connections", 2).launch().await;
+    let ask = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut first = Wire::sending(balancer.admin, ask).await;
+    assert_eq!(first.answer().await.expect("an answer").status, 200);
+    let hit = "limit=\"admin_connections\"";
+    assert_eq!(balancer.metric("slipring_limits_hit_total", hit).await, 0.0, "both have a place");
+    let mut second = Wire::sending(balancer.admin, ask).await;
+    assert_eq!(second.answer().await.expect("an answer").status, 200);
+    let mut third = Wire::sending(balancer.admin, ask).await;
+    let early = timeout(Duration::from_millis(200), third.head()).await;
+    assert!(early.is_err(), "it has a place: {early:?}");
+    drop((first, second));
+    assert_eq!(third.answer().await.expect("an answer").status, 200);
+    assert!(balancer.metric("slipring_limits_hit_total", hit).await >= 1.0);
+}
+
+/// One who asks nothing has a place for as long as a client has for its head; one who has asked may be idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_head_on_the_admin_port_is_due_in_time() {
+    let balancer = setup().set("proxy.header_timeout", "500ms").launch().await;
+    let mut kept = Wire::sending(balancer.admin, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(kept.answer().await.expect("an answer").status, 200);
+    for beginning in ["", "GET /healthz HTTP/1.1\r\nHo"] {
+        timeout(LONG, Wire::sending(balancer.admin, beginning).await.end()).await.expect("it is ended");
+    }
+    assert_eq!(balancer.metric("slipring_limits_hit_total", "limit=\"header_time\"").await, 2.0);
+    kept.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(kept.answer().await.expect("it is still there").status, 200);
+}
+
 /// Those who begin something and end nothing are in their own way, not in everybody's.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_caller_has_a_share_of_the_admin_ports_places() {

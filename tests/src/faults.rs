@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// The kernel counts processor time in hundredths of a second (`USER_HZ`, the same on every Linux).
 const TICK: Duration = Duration::from_millis(10);
@@ -98,7 +98,8 @@ impl Process {
     /// # Panics
     /// When it has ended.
     pub fn allow_open_files(self, most: u64) {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        // Ours is its own, too: what is taken can be given back.
+        let limit = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
         prlimit(Some(self.id()), Resource::Nofile, limit).expect("it is ours and runs");
     }
 

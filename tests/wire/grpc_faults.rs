@@ -608,3 +608,177 @@ async fn each_misbehaviour_has_its_status_and_leaves_nothing() {
     })
     .await;
 }
+
+async fn under_way(balancer: &Balancer, count: f64) {
+    wait_until("calls are under way", LONG, async || {
+        let there = balancer.metric("slipring_requests_in_flight", "").await;
+        if there == count { Ok(()) } else { Err(there.to_string()) }
+    })
+    .await;
+}
+
+/// A caller that takes back what it has begun is nobody's failure but its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_cancels_blames_nobody_and_is_counted() {
+    let upstream = Upstream::serve(serve).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.max_resets", 6);
+    let setup = setup.set("proxy.eject_failures", 3).set("proxy.max_ejected", 1);
+    let balancer = setup.start().await;
+    let mut caller = Frames::to(balancer.main).await;
+    for n in 0..7 {
+        caller.send(&headers(2 * n + 1, 0, &fields("/test.Kinds/Never"))).await;
+        under_way(&balancer, 1.0).await;
+        caller.send(&frame(kind::RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes())).await;
+        is_free(&balancer).await;
+    }
+    assert_eq!(balancer.metric("slipring_limits_hit_total", "limit=\"resets\"").await, 1.0);
+    assert_eq!(balancer.metric("slipring_refusals_total", "").await, 0.0);
+    for _ in 0..5 {
+        assert_eq!(call(&balancer, "/test.Kinds/Unary", "").await.1, "0");
+    }
+    assert_eq!(balancer.metric("slipring_ejections_total", "").await, 0.0);
+}
+
+/// So many failures in a row are as many for gRPC as for anything else, before the answer and within it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_fails_calls_is_left_out() {
+    for begins in [false, true] {
+        let address = replica(move |raw, _| async move {
+            let Some(mut served) = Served::begin(raw, &[]).await else { return };
+            while let Some(stream) = served.request().await {
+                if begins {
+                    let head = [(":status", "200"), ("content-type", "application/grpc")];
+                    served.raw.say(headers(stream, 0, &head)).await;
+                }
+                served.reset(stream, 2).await; // INTERNAL_ERROR
+            }
+        })
+        .await;
+        let setup = before(address).set("proxy.max_ejected", 1);
+        if !begins {
+            let balancer = setup.set("proxy.eject_success_rate", 0).start().await;
+            for failed in 0..7 {
+                let ejections = balancer.metric("slipring_ejections_total", "").await;
+                assert_eq!(ejections, if failed < 5 { 0.0 } else { 1.0 }, "after {failed}");
+                assert_eq!(call(&balancer, "/a", "").await.1, "13");
+            }
+            continue;
+        }
+        // An answer that begins is one, and that it breaks off is a failure beside it.
+        let setup = setup.set("proxy.eject_failures", 0).set("proxy.eject_success_rate", 0.9);
+        let balancer = setup.start().await;
+        wait_until("it is left out", LONG, async || {
+            for _ in 0..10 {
+                assert_eq!(call(&balancer, "/a", "").await.1, "13");
+            }
+            let ejections = balancer.metric("slipring_ejections_total", "").await;
+            if ejections == 1.0 { Ok(()) } else { Err(ejections.to_string()) }
+        })
+        .await;
+    }
+}
+
+/// All who lose by the same farewell go on over the same other connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_lost_together_share_one_other_connection() {
+    const CALLS: u32 = 12;
+    let count = Arc::new(AtomicUsize::new(0));
+    let connections = count.clone();
+    let address = replica(move |raw, _| {
+        let nth = connections.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let Some(mut served) = Served::begin(raw, &[]).await else { return };
+            let mut came = 0;
+            while let Some(stream) = served.request().await {
+                came += 1;
+                if nth > 0 {
+                    served.status(stream, "0").await;
+                } else if came == CALLS {
+                    served.go_away(0, 0).await;
+                }
+            }
+        }
+    })
+    .await;
+    let balancer = before(address).start().await;
+    let mut caller = Frames::to(balancer.main).await;
+    send_at_once(&mut caller, "/a", (0..CALLS).map(|n| 2 * n + 1)).await;
+    ended(&mut caller, CALLS as usize).await;
+    assert_eq!(balancer.metric("slipring_refusals_total", "").await, 0.0);
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+/// A replica that has refused one call takes as many as before when another one has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_does_not_narrow_a_connection_for_good() {
+    let (tell, mut told) = mpsc::channel(8);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let go = Arc::new(Notify::new());
+    let going = go.clone();
+    let address = replica(move |raw, _| {
+        let (nth, tell) = (connections.fetch_add(1, Ordering::SeqCst), tell.clone());
+        let going = going.clone();
+        async move {
+            let Some(mut served) = Served::begin(raw, &[]).await else { return };
+            let mut first = None;
+            let mut came = 0;
+            while let Some(stream) = served.request().await {
+                came += 1;
+                match (nth, came) {
+                    (0, 1) => first = Some(stream),
+                    (0, 2) => {
+                        served.reset(stream, REFUSED_STREAM).await;
+                        going.notified().await;
+                        served.status(first.expect("there was one"), "0").await;
+                        continue;
+                    }
+                    (0, _) => {}
+                    _ => served.status(stream, "0").await,
+                }
+                tell.send(nth).await.expect("the test listens");
+            }
+        }
+    })
+    .await;
+    let balancer = before(address).start().await;
+    let mut caller = Frames::to(balancer.main).await;
+    let next = async |told: &mut mpsc::Receiver<usize>| timeout(LONG, told.recv()).await.expect("it comes");
+    send_at_once(&mut caller, "/a", std::iter::once(1)).await;
+    assert_eq!(next(&mut told).await, Some(0));
+    send_at_once(&mut caller, "/a", std::iter::once(3)).await;
+    assert_eq!(next(&mut told).await, Some(1), "the other is full");
+    ended(&mut caller, 1).await;
+    go.notify_one();
+    ended(&mut caller, 1).await;
+    send_at_once(&mut caller, "/a", [5, 7].into_iter()).await;
+    assert_eq!((next(&mut told).await, next(&mut told).await), (Some(0), Some(0)), "it takes two again");
+}
+
+/// A caller of gRPC reads no JSON.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_unlooked_at_is_told_in_grpcs_words() {
+    let upstream = Upstream::serve(serve).await;
+    let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.max_header_fields", 8);
+    let setup = setup.set("proxy.max_requests_per_second_per_client", 1).set("proxy.burst_per_client", 2);
+    let balancer = setup.start().await;
+    let mut streams = balancer.main.streams().await;
+    let unary = || request(&balancer, "/test.Kinds/Unary", frames(vec![message("hello")], None), "");
+    let mut many = unary();
+    for n in 0..10 {
+        let name = hyper::header::HeaderName::try_from(format!("x-{n}")).expect("a name");
+        many.headers_mut().insert(name, HeaderValue::from_static("a"));
+    }
+    assert_eq!(send(&mut streams, many).await.1, "8");
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        codes.push(send(&mut streams, unary()).await.1);
+    }
+    assert!(codes[0] == "0" && codes.contains(&"8".to_owned()), "{codes:?}");
+    let mut two_hosts = unary();
+    two_hosts.headers_mut().insert("host", HeaderValue::from_static("other.example"));
+    assert_eq!(send(&mut streams, two_hosts).await.1, "13");
+    assert!(
+        balancer.metric("slipring_limits_hit_total", "limit=\"requests_per_second_per_client\"").await > 0.0
+    );
+    assert_eq!(balancer.metric("slipring_refusals_total", "431").await, 1.0);
+}

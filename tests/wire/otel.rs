@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use slipring_tests::raw::{Odd, Raw, Sent};
 use slipring_tests::upstream::{Answering, Upstream, whole};
 use slipring_tests::{Setup, wait_until};
 use tokio::io::AsyncReadExt;
@@ -292,4 +293,32 @@ async fn a_collector_that_refuses_or_says_nothing_costs_spans_and_no_request() {
     .await;
     drop(streams);
     balancer.stop().await;
+}
+
+/// A 200 of which only the beginning came is no success.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_broke_off_is_an_error() {
+    let (collector, recorded) = collector(200).await;
+    let address = slipring_tests::raw::replica(async |mut connection: Raw, _| {
+        connection.head().await.expect("a request");
+        connection.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    })
+    .await;
+    let balancer = traced(Setup::fixed(SLIPRING, &[address]), &collector).start().await;
+    let mut client = Raw::connect(balancer.main.address).await;
+    client.say("GET /half HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(matches!(client.message(Sent::Answer).await, Err(Odd::CutOff(_))));
+    let mut streams = balancer.main.streams().await;
+    let request = balancer.main.stream(Method::GET, "/half").body(whole("")).expect("valid");
+    // Its stream is reset, perhaps before the head was read.
+    let answered = async { streams.send_request(request).await?.into_body().collect().await };
+    assert!(answered.await.is_err());
+    drop(streams);
+    balancer.stop().await;
+    let spans = recorded.spans();
+    assert_eq!(spans.len(), 2, "{spans:?}");
+    for span in &spans {
+        check(span, &[("http.response.status_code", "200"), ("error.type", "broken_off")]);
+        assert_eq!(span.status.as_ref().map(|status| status.code), Some(2));
+    }
 }

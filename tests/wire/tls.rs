@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::{Method, Request, Version};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -150,4 +152,39 @@ async fn an_idle_connection_is_ended_with_close_notify() {
     let ended = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.expect("it ends");
     assert!(ended.is_ok(), "{ended:?} after {}", String::from_utf8_lossy(&answer));
     assert!(answer.starts_with(b"HTTP/1.1 200 "));
+}
+
+/// A proxy's word comes before TLS, and before HTTP/2 in the clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxys_word_comes_first_whatever_follows() {
+    let upstream = Upstream::serve(|request: Request<Incoming>| async move {
+        let told =
+            request.headers().get("x-forwarded-for").map_or("nobody", |from| from.to_str().unwrap_or("?"));
+        hyper::Response::new(whole(told.to_owned()))
+    })
+    .await;
+    let (setup, trusted) = encrypted(&upstream);
+    let balancer = setup.set("proxy.accept_proxy_protocol", true).start().await;
+    let server = listening(&balancer).await;
+    let said = async |to: Http| {
+        let mut stream = tcp(to).await;
+        stream.write_all(b"PROXY TCP6 2001:db8::1 ::1 4660 80\r\n").await.expect("it is taken");
+        stream
+    };
+    let mut plain = agree(said(server).await, &trusted, "http/1.1").await.expect("TLS");
+    plain.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("it is taken");
+    let mut answer = String::new();
+    timeout(LONG, plain.read_to_string(&mut answer)).await.expect("it ends").expect("text");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("2001:db8::1"), "{answer}");
+    let over_tls = agree(said(server).await, &trusted, "h2").await.expect("TLS");
+    let in_the_clear = said(balancer.main).await;
+    for mut streams in [server.streams_over(over_tls).await, server.streams_over(in_the_clear).await] {
+        let request = server.stream(Method::GET, "/a").body(whole("")).expect("valid");
+        let answer = streams.send_request(request).await.expect("an answer");
+        let told = answer.into_body().collect().await.expect("it is whole").to_bytes();
+        assert_eq!(told, "2001:db8::1");
+    }
+    // One that says nothing, or begins with TLS, is not let in.
+    assert!(connect(server, &trusted, "h2").await.is_err());
+    assert_eq!(balancer.metric("slipring_limits_hit_total", "limit=\"proxy_protocol\"").await, 1.0);
 }

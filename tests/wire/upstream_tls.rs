@@ -21,11 +21,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::Value;
-use slipring_tests::raw::Raw;
+use slipring_tests::raw::{Raw, replica};
 use slipring_tests::upstream::{Answering, whole};
 use slipring_tests::{Balancer, Http, Setup, Streams, wait_until};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -450,7 +451,9 @@ async fn a_replica_that_wants_a_certificate_gets_ours() {
     check(&balancer.main.get("/a").await, 200, "GET");
     assert_eq!(call(&mut balancer.main.streams().await, balancer.main).await.1, "0");
     drop(balancer);
-    complains(&before(&[&replica], &authority).launch().await, &["ertificate"]).await;
+    let refused = before(&[&replica], &authority).launch().await;
+    complains(&refused, &["CertificateRequired", "proxy.upstream_certificate"]).await;
+    drop(refused);
     // In TLS 1.3 the handshake is over before a server says so: a request that was not read is told apart from one
     // that was lost.
     let balancer = before(&[&replica], &authority).set("fleet.heartbeat_path", "").start().await;
@@ -603,4 +606,115 @@ async fn a_replica_without_http2_is_not_left_out_for_calls_over_tls() {
     }
     assert_eq!(balancer.metric("slipring_ejections_total", "").await, 0.0);
     check(&balancer.main.get("/a").await, 200, "GET Ok(0)");
+}
+
+/// The other way round: whoever asks a replica for gRPC alone for a page does not make it bad for those who call it.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_with_http2_only_are_not_left_out_for_requests_of_http1() {
+    let authority = Authority::new();
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Recording::serve(Some(authority.server(&["127.0.0.1"], &["h2"], None)), false).await);
+    }
+    let all: Vec<_> = replicas.iter().collect();
+    let setup = before(&all, &authority).set("fleet.heartbeat_path", "").set("proxy.max_ejected", 1);
+    let balancer = setup.start().await;
+    for _ in 0..30 {
+        check(&balancer.main.get("/a").await, 503, "no replica could be reached");
+    }
+    assert_eq!(balancer.metric("slipring_ejections_total", "").await, 0.0);
+    assert_eq!(call(&mut balancer.main.streams().await, balancer.main).await.1, "0");
+}
+
+/// What a replica that wants another certificate was sent it has not read: the next one may have it, if it is still at
+/// hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_one_that_refuses_us_goes_to_the_next() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let protocols = &["h2", "http/1.1"];
+    let wary =
+        Recording::serve(Some(authority.server(&["127.0.0.1"], protocols, Some(&clients))), false).await;
+    let good = Recording::serve(Some(authority.server(&["127.0.0.1"], protocols, None)), false).await;
+    let setup = before(&[&wary, &good], &authority).set("fleet.heartbeat_path", "");
+    let setup = setup.set("proxy.eject_failures", 0).set("proxy.eject_success_rate", 0);
+    let balancer = setup.start().await;
+    for n in 0..30 {
+        let method = if n % 2 == 0 { Method::GET } else { Method::DELETE };
+        check(&balancer.main.call(method, "/a", "").await, 200, "Ok(0)");
+    }
+    assert!(balancer.metric("slipring_retries_total", "").await > 0.0, "some were meant for the other");
+    assert_eq!(wary.carrying().len(), 0);
+}
+
+/// Behind a proxy that says whose a connection is, replicas are told what it said, of both ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_proxy_before_us_says_goes_on_to_replicas() {
+    let authority = Authority::new();
+    let replica = Recording::serve(None, true).await;
+    let setup = before(&[&replica], &authority).set("proxy.upstream_tls", "off");
+    let setup = setup.set("proxy.send_proxy_protocol", true).set("proxy.accept_proxy_protocol", true);
+    let balancer = setup.start().await;
+    let said = "PROXY TCP4 10.1.2.3 10.0.0.1 4660 80\r\n";
+    let mut plain = Raw::connect(balancer.main.address).await;
+    plain.say(said).await;
+    assert_eq!(plain.ask("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 200);
+    let mut stream = TcpStream::connect(balancer.main.address).await.expect("it listens");
+    stream.write_all(said.as_bytes()).await.expect("it is taken");
+    assert_eq!(call(&mut balancer.main.streams_over(stream).await, balancer.main).await.1, "0");
+    let told: Vec<_> = replica.carrying().into_iter().map(|seen| seen.header[12..].to_vec()).collect();
+    let wanted = [0x21, 0x11, 0, 12, 10, 1, 2, 3, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
+    assert_eq!(told, [wanted, wanted]);
+}
+
+/// A connection that nobody else may use is of no use when its client is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_own_connections_end_with_it() {
+    let (tell, mut told) = mpsc::channel(8);
+    let address = replica(move |mut connection: Raw, _| {
+        let tell = tell.clone();
+        async move {
+            let header = connection.take(16).await;
+            if header.get(12) != Some(&0x21) {
+                return; // a heartbeat
+            }
+            connection.take(12).await;
+            connection.head().await.expect("a request");
+            connection.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            connection.ended().await;
+            tell.send(()).await.expect("the test listens");
+        }
+    })
+    .await;
+    let setup = Setup::fixed(SLIPRING, &[address]).set("fleet.heartbeat_path", "");
+    let setup = setup.set("proxy.send_proxy_protocol", true).set("proxy.replica_idle_timeout", "1h");
+    let balancer = setup.start().await;
+    let mut client = Raw::connect(balancer.main.address).await;
+    assert_eq!(client.ask("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 200);
+    drop(client);
+    timeout(LONG, told.recv()).await.expect("it ends with its client");
+    let mut streams = balancer.main.streams().await;
+    let request = balancer.main.stream(Method::GET, "/a").body(whole("")).expect("valid");
+    assert_eq!(streams.send_request(request).await.expect("an answer").status(), 200);
+    drop(streams);
+    timeout(LONG, told.recv()).await.expect("over HTTP/2 as well");
+}
+
+/// A balancer without a descriptor that is free blames nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_want_is_not_the_replicas_fault() {
+    let mut addresses = Vec::new();
+    for _ in 0..3 {
+        addresses.push(Recording::serve(None, false).await.address);
+    }
+    let setup = Setup::fixed(SLIPRING, &addresses).set("fleet.heartbeat_interval", "1h");
+    let balancer = setup.set("proxy.workers", 1).set("proxy.max_ejected", 1).start().await;
+    let mut client = Raw::connect(balancer.main.address).await;
+    assert_eq!(client.ask("GET /rep HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 200);
+    balancer.allow_open_files(3);
+    for _ in 0..30 {
+        assert_eq!(client.ask("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 503);
+    }
+    balancer.allow_open_files(1000);
+    assert_eq!(balancer.metric("slipring_ejections_total", "").await, 0.0);
+    assert_eq!(client.ask("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 200);
 }

@@ -167,20 +167,20 @@ mod tests {
         Access::new(config.admin.token, vec!["172.18.0.1".parse().unwrap()])
     }
 
-    fn check(token: bool, caller: &str, headers: &[(&'static str, &'static str)]) -> Result<(), Denied> {
+    type Fields<'a> = &'a [(&'static str, &'static str)];
+
+    fn check_shown(certified: bool, token: bool, caller: &str, headers: Fields<'_>) -> Result<(), Denied> {
         let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
-        let caller = Caller { address: caller.parse().unwrap(), certified: false };
+        let caller = Caller { address: caller.parse().unwrap(), certified };
         access(token).check(caller, &headers.iter().map(pair).collect())
     }
 
-    fn check_certified(
-        token: bool,
-        caller: &str,
-        headers: &[(&'static str, &'static str)],
-    ) -> Result<(), Denied> {
-        let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
-        let caller = Caller { address: caller.parse().unwrap(), certified: true };
-        access(token).check(caller, &headers.iter().map(pair).collect())
+    fn check(token: bool, caller: &str, headers: Fields<'_>) -> Result<(), Denied> {
+        check_shown(false, token, caller, headers)
+    }
+
+    fn check_certified(token: bool, caller: &str, headers: Fields<'_>) -> Result<(), Denied> {
+        check_shown(true, token, caller, headers)
     }
 
     #[test]

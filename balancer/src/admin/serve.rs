@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -72,27 +75,30 @@ pub async fn serve(listener: TcpListener, served: Served, places: Places, stop: 
     let connections = GracefulShutdown::new();
     let callers = Clients::new(ClientLimits::default());
     loop {
-        let accepted = async {
-            let place = match places.try_take() {
-                Some(place) => place,
-                None => {
-                    served.metrics.limit_hit(Limit::AdminConnections);
-                    let place = places.semaphore().clone().acquire_owned();
-                    place.await.expect("the semaphore is never closed")
-                }
-            };
-            (listener.accept().await, place)
-        };
-        let (stream, peer, place) = tokio::select! {
-            (accepted, place) = accepted => match accepted {
-                Ok((stream, peer)) => (stream, peer, place),
-                Err(error) => {
-                    tracing::warn!(%error, "an administrator's connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "an administrator's connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // First a caller, then a place for it: who finds none is counted, and nobody else.
+        let place = match places.try_take() {
+            Some(place) => place,
+            None => {
+                served.metrics.limit_hit(Limit::AdminConnections);
+                tokio::select! {
+                    place = places.semaphore().clone().acquire_owned() => {
+                        place.expect("the semaphore is never closed")
+                    }
+                    () = stop.cancelled() => break,
+                }
+            }
         };
         // One who begins many handshakes and ends none must not be in everybody's way.
         let Some(guest) = callers.enter_within(peer.ip(), most_of_one(places.most())) else {
@@ -103,7 +109,11 @@ pub async fn serve(listener: TcpListener, served: Served, places: Places, stop: 
             }
             continue;
         };
-        let idle_timeout = served.pools.load().config.idle_timeout;
+        let (idle_timeout, header_timeout) = {
+            let config = &served.pools.load().config;
+            (config.idle_timeout, config.header_timeout.min(config.idle_timeout))
+        };
+        let deadline = Instant::now() + header_timeout;
         if let Err(error) = socket::prepare(&stream, idle_timeout) {
             tracing::debug!(%error, %peer, "an administrator was gone before the first call");
             continue;
@@ -112,14 +122,15 @@ pub async fn serve(listener: TcpListener, served: Served, places: Places, stop: 
         let gauge = served.metrics.admin_connection();
         tokio::spawn(async move {
             match served.tls.clone() {
-                None => served.converse(stream, peer, false, watcher).await,
+                None => served.converse(stream, peer, (false, deadline), watcher).await,
                 Some(tls) => {
                     let agreed = tokio::select! {
-                        agreed = served.agree(stream, peer, &tls) => agreed,
+                        agreed = served.agree(stream, peer, &tls, deadline) => agreed,
                         () = stop.cancelled() => None, // nothing was asked yet
                     };
                     if let Some(stream) = agreed {
-                        served.converse(stream, peer, tls.asks_for_certificates(), watcher).await;
+                        let certified = tls.asks_for_certificates();
+                        served.converse(stream, peer, (certified, deadline), watcher).await;
                     }
                 }
             }
@@ -133,11 +144,16 @@ pub async fn serve(listener: TcpListener, served: Served, places: Places, stop: 
 }
 
 impl Served {
-    /// Agrees on TLS, in the time that a client has for it.
-    async fn agree(&self, stream: TcpStream, peer: SocketAddr, tls: &Tls) -> Option<TlsStream<TcpStream>> {
-        let within = self.pools.load().config.header_timeout;
+    /// Agrees on TLS, in the time that a client has for it and for the head behind it.
+    async fn agree(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: &Tls,
+        deadline: Instant,
+    ) -> Option<TlsStream<TcpStream>> {
         let agreeing = TlsAcceptor::from(tls.config()).accept(stream).into_fallible();
-        let failed = match tokio::time::timeout(within, agreeing).await {
+        let failed = match timeout_at(deadline, agreeing).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(failed)) => Some(failed),
             Err(_) => None,
@@ -154,21 +170,44 @@ impl Served {
         None
     }
 
-    async fn converse<S>(&self, stream: S, peer: SocketAddr, certified: bool, watcher: Watcher)
-    where
+    /// Serves a connection whose first head is due by `deadline`; from then on it may be idle.
+    async fn converse<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        (certified, deadline): (bool, Instant),
+        watcher: Watcher,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.pools.load().config.idle_timeout);
         let (router, refusals) = (self.router.clone(), self.metrics.clone());
+        let asked = Arc::new(Notify::new());
+        let asks = asked.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asks.notify_one();
             if certified {
                 request.extensions_mut().insert(Certified);
             }
             answer(router.clone(), refusals.clone(), peer, request)
         });
-        let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
-        if let Err(error) = connection.await {
+        let mut connection = pin!(watcher.watch(http.serve_connection(TokioIo::new(stream), service)));
+        let (ended, late) = tokio::select! {
+            biased;
+            ended = &mut connection => (ended, Limit::HeaderTime),
+            came = timeout_at(deadline, asked.notified()) => {
+                if came.is_err() {
+                    self.metrics.limit_hit(Limit::HeaderTime);
+                    return tracing::debug!(%peer, "an administrator was too slow to ask");
+                }
+                (connection.await, Limit::IdleTime)
+            }
+        };
+        if let Err(error) = ended {
+            if error.is_timeout() {
+                self.metrics.limit_hit(late);
+            }
             tracing::debug!(%error, %peer, "an administrator's connection ended early");
         }
     }

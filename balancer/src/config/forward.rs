@@ -16,7 +16,7 @@ use crate::proxy::key::KeySource;
 pub struct ForwardConfig {
     /// Where a request's key comes from: the first source that has one.
     pub key: Vec<KeySource>,
-    /// To a replica's accept.
+    /// To a connection over which a request can be sent.
     pub connect_timeout: Duration,
     /// From the request to the head of the answer.
     pub first_byte_timeout: Duration,
@@ -32,7 +32,7 @@ pub struct ForwardConfig {
     pub max_body_bytes: u64,
     /// Requests that wait for a place at one replica.
     pub max_waiting_per_replica: usize,
-    /// Connections to one replica at a time.
+    /// Requests to one replica at a time, each over a connection of its own but for gRPC; idle ones are kept beside them.
     pub max_connections_per_replica: usize,
     /// Retries as a share of the requests of the last seconds.
     pub retry_budget: f64,
@@ -48,7 +48,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
     r.section("proxy", "The data plane.");
     let key = r.key("proxy.key", AtReload, "[\"random\"]", "Where a request's key comes from, the first that has one: header:NAME, cookie:NAME, query:NAME, path, uri (path and query), client, random.", parse::key_sources);
     let connect_timeout =
-        r.key("proxy.connect_timeout", AtReload, "1s", "To a replica's accept.", parse::duration);
+        r.key("proxy.connect_timeout", AtReload, "1s", "To a replica's accept; over TLS to the end of the handshake, for gRPC to the first answer in HTTP/2. For replicas that are far away 1 s may be little.", parse::duration);
     let first_byte_timeout = r.key(
         "proxy.first_byte_timeout",
         AtReload,
@@ -91,14 +91,14 @@ pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
         "proxy.max_waiting_per_replica",
         AtReload,
         "16384",
-        "Requests that wait for a free connection to one replica; beyond them 503.",
+        "Requests that wait for a place at one replica; beyond them 503.",
         parse::number(0_usize..=1_000_000),
     );
     let max_connections_per_replica = r.key(
         "proxy.max_connections_per_replica",
         AtReload,
         "1024",
-        "Requests beyond these wait for a free connection, at most first_byte_timeout.",
+        "Requests under way to one replica; those beyond these wait, at most first_byte_timeout. Idle connections are kept beside theirs.",
         parse::number(1_usize..=1_000_000),
     );
     let retry_budget = r.key(

@@ -245,7 +245,7 @@ impl Config {
             max_connections: r.key(
                 "admin.max_connections", AtReload,
                 "256",
-                "Connections to the admin-only port at a time; more wait in the kernel's queue. One caller (an address) may have half of them, but always 8; beyond those it is turned away.",
+                "Connections to the admin-only port at a time; more wait. One caller (an address) may have half of them, but always 8; beyond those it is turned away.",
                 parse::number(1_usize..=100_000),
             ),
             tls: Self::read_admin_tls(r),

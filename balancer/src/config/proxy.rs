@@ -63,7 +63,7 @@ pub(super) fn read(r: &mut Reader<'_>, idle_timeout: Duration) -> ProxyConfig {
         connection_window: r.key("proxy.connection_window", AtReload, "2097152", "Bytes of bodies that a client may send ahead on one HTTP/2 connection, and that may be held for it; divided by the time of a round trip it is how fast one can send.", parse::number(65_535_u32..=16_777_216)),
         stream_window: r.key("proxy.stream_window", AtReload, "1048576", "The same on one of its streams; less than the connection's, or one that waits for its replica stops the others.", parse::number(16_384_u32..=16_777_216)),
         trusted: r.key("proxy.trusted", AtReload, "[\"127.0.0.0/8\", \"::1/128\"]", "Networks of proxies whose Forwarded and X-Forwarded-* count; from anyone else they are replaced.", parse::networks),
-        max_connections: r.key("proxy.max_connections", AtReload, "20000", "Clients at a time (at most three quarters of the limit of open files); more wait in the kernel's queue.", parse::number(1_usize..=1_000_000)),
+        max_connections: r.key("proxy.max_connections", AtReload, "20000", "Clients at a time (at most three quarters of the limit of open files, half of that with proxy.send_proxy_protocol); more wait in the kernel's queue.", parse::number(1_usize..=1_000_000)),
         calm: CalmConfig::read(r),
     }
 }

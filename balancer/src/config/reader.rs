@@ -22,7 +22,8 @@ pub struct Sources {
     pub unreadable: Vec<String>,
     /// Settings of the command line: key, value.
     pub flags: BTreeMap<String, String>,
-    /// Whether what certificate files hold is looked at, too.
+    /// Whether what the files of our own servers' certificates hold is looked at, too. Those for TLS to replicas are read
+    /// in any case: what is in them is what is configured.
     pub files: bool,
 }
 

@@ -81,7 +81,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> UpstreamConfig {
     let says_whose = r.key(
         "proxy.send_proxy_protocol", AtReload,
         "false",
-        "Whether a connection to a replica begins with a header of the PROXY protocol, version 2, that says whose it is. Then no two clients share one, so that there are more of them.",
+        "Whether a connection to a replica begins with a header of the PROXY protocol, version 2, that says whose it is. Then no two clients share one, so that there are more of them: each ends with its client.",
         parse::truth,
     );
     let given = certificate.is_some() || key.is_some();

@@ -19,7 +19,7 @@ use crate::chain;
 use crate::proxy::connection::{ConnectError, bytes_to};
 use crate::proxy::stream::Stream;
 use crate::proxy::transport::Transport;
-use crate::proxy::upstream_tls::Protocol;
+use crate::proxy::upstream_tls::{Protocol, advice, refuses_us};
 
 /// A heartbeat's body is of no interest, and this long at the most.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -62,8 +62,17 @@ async fn ask(
     match converse(stream, address, path).await {
         Ok(status) if status.is_success() => Beat::Good,
         Ok(status) => Beat::Missed(format!("it answered {status}")),
-        Err(error) => Beat::Missed(format!("no answer: {}", chain::words(&error))),
+        Err(error) => Beat::Missed(match advice_on(&error) {
+            Some(advice) => format!("no answer: {}: {advice}", chain::words(&error)),
+            None => format!("no answer: {}", chain::words(&error)),
+        }),
     }
+}
+
+/// What to do about a replica that refuses us: in TLS 1.3 it says so when the handshake is over on our side.
+fn advice_on(error: &hyper::Error) -> Option<&'static str> {
+    let error = std::error::Error::source(error)?.downcast_ref()?;
+    refuses_us(error).then(|| advice(error))
 }
 
 fn request(address: SocketAddr, path: &PathAndQuery) -> Request<Empty<Bytes>> {

@@ -60,6 +60,8 @@ pub struct Tally {
     pub bytes: Cell<u64>,
     /// The last one that was asked; noted only if somebody wants to know.
     pub replica: RefCell<Option<HeaderValue>>,
+    /// The answer was begun, and not carried to its end.
+    pub broken_off: Cell<bool>,
     /// What a call of gRPC ended with.
     pub grpc_status: Cell<Option<u32>>,
 }
@@ -154,8 +156,9 @@ impl AccessLog {
         };
         let (lines, queue) = sync_channel(QUEUE);
         let (done, ended) = sync_channel(1);
+        let unwritten = lost.clone();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            write(&queue, output);
+            write(&queue, output, &unwritten);
             drop(done);
         })?;
         let (sample, file, ended) = (config.sample, config.file.clone(), Arc::new(Mutex::new(ended)));
@@ -238,31 +241,44 @@ impl Output {
     }
 }
 
-fn write(queue: &Receiver<Message>, mut output: Output) {
-    let mut batch = Vec::with_capacity(BATCH);
+/// Writes what comes, to its end; counts the lines that are `lost` to a write that failed.
+fn write(queue: &Receiver<Message>, mut output: Output, lost: &IntCounter) {
+    let (mut batch, mut lines) = (Vec::with_capacity(BATCH), 0);
     let mut failing = false;
     loop {
         let mut over = false;
         match queue.recv_timeout(LOOK) {
-            Ok(Message::Line(line)) => batch.extend_from_slice(&line),
+            Ok(Message::Line(line)) => {
+                batch.extend_from_slice(&line);
+                lines += 1;
+            }
             Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => over = true,
             Err(RecvTimeoutError::Timeout) => {}
         }
         while !over && batch.len() < BATCH {
             match queue.try_recv() {
-                Ok(Message::Line(line)) => batch.extend_from_slice(&line),
+                Ok(Message::Line(line)) => {
+                    batch.extend_from_slice(&line);
+                    lines += 1;
+                }
                 Ok(Message::End) => over = true,
                 Err(_) => break,
             }
         }
-        let written = output.look().and_then(|()| output.write(&batch));
+        // A file that cannot be begun anew is still there.
+        let (looked, written) = (output.look(), output.write(&batch));
+        if written.is_err() {
+            lost.inc_by(lines);
+        }
         batch.clear();
-        if let Err(error) = &written
+        lines = 0;
+        let outcome = written.and(looked);
+        if let Err(error) = &outcome
             && !failing
         {
             tracing::warn!(%error, "the access log cannot be written");
         }
-        failing = written.is_err();
+        failing = outcome.is_err();
         if over {
             return;
         }
@@ -290,6 +306,9 @@ fn line(format: Format, noted: &Noted, client: IpAddr, tally: &Tally, took: Dura
         });
         if let Some(code) = tally.grpc_status.get() {
             object["grpc_status"] = code.into();
+        }
+        if tally.broken_off.get() {
+            object["broken_off"] = true.into();
         }
         return format!("{object}\n").into_bytes();
     }
@@ -374,6 +393,38 @@ mod tests {
         assert_eq!(day(0), "01/Jan/1970:00:00:00 +0000");
         assert_eq!(day(951_782_400), "29/Feb/2000:00:00:00 +0000");
         assert_eq!(day(4_107_542_399), "28/Feb/2100:23:59:59 +0000");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_lost_and_counted() {
+        let lost = IntCounter::new("lost", "lines").unwrap();
+        let (lines, queue) = sync_channel(QUEUE);
+        for _ in 0..3 {
+            lines.send(Message::Line(b"line\n".to_vec())).unwrap();
+        }
+        drop(lines);
+        let path = PathBuf::from("/dev/full");
+        write(&queue, Output::File { file: open(&path).unwrap(), path, looked: Instant::now() }, &lost);
+        assert_eq!(lost.get(), 3);
+    }
+
+    /// The folder was moved away: what is open is still a file.
+    #[test]
+    fn a_file_that_cannot_be_begun_anew_is_still_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+        std::fs::create_dir(&before).unwrap();
+        let lost = IntCounter::new("lost", "lines").unwrap();
+        let (lines, queue) = sync_channel(QUEUE);
+        lines.send(Message::Line(b"line\n".to_vec())).unwrap();
+        drop(lines);
+        let path = before.join("log");
+        let looked = Instant::now().checked_sub(LOOK).unwrap();
+        let output = Output::File { file: open(&path).unwrap(), path, looked };
+        std::fs::rename(&before, &after).unwrap();
+        write(&queue, output, &lost);
+        assert_eq!(std::fs::read(after.join("log")).unwrap(), b"line\n");
+        assert_eq!(lost.get(), 0);
     }
 
     #[test]

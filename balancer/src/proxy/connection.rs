@@ -85,6 +85,14 @@ impl ConnectError {
         }
     }
 
+    /// Whether what is wanting is ours: descriptors, ports, memory.
+    pub(super) fn is_our_own_want(&self) -> bool {
+        use rustix::io::Errno;
+        let Self::Io(error) = self else { return false };
+        let wanting = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+        Errno::from_io_error(error).is_some_and(|error| wanting.contains(&error))
+    }
+
     /// All of it in one line: what happened, why, and what to do about it.
     pub fn words(&self) -> String {
         match self {
@@ -155,6 +163,11 @@ impl Connection {
         self.ends.as_deref() == ends
     }
 
+    /// Whether it is this client's alone.
+    pub fn is_of(&self, client: SocketAddr) -> bool {
+        self.ends.as_ref().is_some_and(|ends| ends.client == client)
+    }
+
     /// Whether it is idle and open, as far as the reactor has seen.
     pub fn is_well(&mut self) -> bool {
         match &mut self.stream {
@@ -214,4 +227,4 @@ impl<F: Fn(&TcpStream, &mut [u8]) -> io::Result<usize>> io::Read for Reading<'_,
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

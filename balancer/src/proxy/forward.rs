@@ -25,6 +25,7 @@ use super::stream::Stream;
 use super::transport::Transport;
 use super::upstream::{Flight, Upstream};
 use super::upstream_tls::refuses_us;
+use super::whose::Whose;
 use super::wire::Framing;
 use crate::config::{PoolConfig, ProxyConfig};
 use crate::fleet::handle::Fleet;
@@ -119,13 +120,16 @@ impl Offer {
     /// Whether the replica itself failed: not its old connection, not the client, and not before the fleet knew.
     fn is_the_replicas_fault(&self) -> bool {
         match self {
+            // What is spoken is a client's choice.
+            Self::NotBegun(error) if error.is_about_protocol() || error.is_our_own_want() => false,
             Self::NotBegun(error) => {
                 use ConnectError::{Ended, Io, Timeout, Tls};
                 matches!(error, Timeout(_) | Io(_) | Tls { .. } | Ended)
             }
             Self::Lost { reused, error: ProxyError::Lost(_) } => !reused,
             Self::Lost { error, .. } => {
-                matches!(error, ProxyError::Garbled | ProxyError::Timeout(_) | ProxyError::Unread(_))
+                use ProxyError::{Garbled, Timeout, Unreachable, Unread};
+                matches!(error, Garbled | Timeout(_) | Unread(_) | Unreachable(_))
             }
             // A crowd says nothing of whom it wants.
             Self::NoPlace(_) | Self::Carried(..) | Self::Over(_) => false,
@@ -198,14 +202,21 @@ impl Pool {
     }
 
     /// The ends of a client's connection, if replicas are told whose it is.
-    pub fn ends(&self, client: SocketAddr, here: Option<SocketAddr>) -> Option<Ends> {
-        here.filter(|_| self.transport().says_whose()).map(|here| Ends { client, here })
+    pub fn ends(&self, whose: &Whose, here: impl FnOnce() -> Option<SocketAddr>) -> Option<Ends> {
+        if self.transport().says_whose() { whose.ends(here) } else { None }
     }
 
     /// A second has passed; one thread says so.
     pub fn tick(&self, snapshot: &Snapshot) {
         self.budget.tick();
         self.ejector.tick(snapshot);
+    }
+
+    /// Leaves a replica out that has failed too often.
+    pub(super) fn judge(&self, upstream: &Upstream) {
+        if upstream.health.is_suspicious() {
+            self.ejector.judge(upstream, &self.fleet.look());
+        }
     }
 
     /// Forwards one request and its answer.
@@ -258,12 +269,13 @@ impl Pool {
             if offer.is_the_replicas_fault() {
                 upstream.health.failed();
             }
-            if upstream.health.is_suspicious() {
-                self.ejector.judge(&upstream, &self.fleet.look());
-            }
+            self.judge(&upstream);
             match offer {
                 Offer::Carried(outcome, connection) => return Ok(Carried { outcome, flight, connection }),
-                Offer::Over(uncarried) => return Err(uncarried),
+                Offer::Over(uncarried) => {
+                    asked.tally.broken_off.set(matches!(uncarried, Uncarried::Broken));
+                    return Err(uncarried);
+                }
                 // Its key stays its key: a crowd at one replica is not sent on to the next.
                 Offer::NoPlace(within) => {
                     return Err(Uncarried::Refused(refusal(ProxyError::NoPlace(within))));
@@ -433,19 +445,18 @@ impl Pool {
                     }
                     Offer::NotBegun(ConnectError::Ended)
                 }
+                // Nobody has read any of it: only on a new connection is that so.
                 Failure::Before(ProxyError::Lost(Some(error)))
-                    if matches!(connection.stream, Stream::Tls(_)) && refuses_us(&error) =>
+                    if !reused && matches!(connection.stream, Stream::Tls(_)) && refuses_us(&error) =>
                 {
-                    // Some of the body may be gone, but nobody has read it.
                     let error = ConnectError::tls(error);
                     upstream.complain(&error);
-                    upstream.health.failed();
-                    let (replica, panic) = (Some(upstream.header.clone()), false);
-                    Offer::Over(Uncarried::Refused(Refusal {
-                        error: ProxyError::Unreachable(error),
-                        replica,
-                        panic,
-                    }))
+                    if asked.terms.framing == Framing::None {
+                        exchange.rewind();
+                        return Offer::NotBegun(error);
+                    }
+                    // And yet some of the body may be gone.
+                    Offer::Lost { reused, error: ProxyError::Unreachable(error) }
                 }
                 Failure::Before(error) => Offer::Lost { reused, error },
                 Failure::During(error @ (ProxyError::SlowReader(_) | ProxyError::Unheard(_))) => {

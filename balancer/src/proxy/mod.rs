@@ -34,5 +34,6 @@ pub mod tunnel;
 pub mod upstream;
 pub mod upstream_tls;
 pub mod watch;
+pub mod whose;
 pub mod wire;
 pub mod worker;

@@ -6,6 +6,7 @@
 //! protocol says whose a connection is, it is kept for that client alone; the oldest make room.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,11 @@ impl Pool {
         self.idle().retain_mut(|(connection, since_ms)| {
             now_ms.saturating_sub(*since_ms) <= timeout && connection.is_well()
         });
+    }
+
+    /// Closes those that are this client's alone.
+    pub fn forget(&self, client: SocketAddr) {
+        self.idle().retain(|(connection, _)| !connection.is_of(client));
     }
 
     /// Closes every idle connection.

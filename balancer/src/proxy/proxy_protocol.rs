@@ -6,7 +6,7 @@
 //! [`header`] writes, [`parse`] reads.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -25,10 +25,21 @@ pub struct Malformed;
 /// A header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The client; `None`: the proxy speaks for itself, or does not know.
-    pub source: Option<SocketAddr>,
+    /// Whose the connection is.
+    pub said: Said,
     /// Its bytes.
     pub length: usize,
+}
+
+/// What a proxy says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It is a client's.
+    Ends(Ends),
+    /// It is the proxy's own (LOCAL).
+    Local,
+    /// It is somebody's, and the proxy does not know whose, or has no address that means anything here.
+    Unknown,
 }
 
 /// Both ends of a client's connection.
@@ -82,31 +93,34 @@ pub fn parse(input: &[u8]) -> Result<Option<Header>, Malformed> {
         Some(end) => {
             let text = std::str::from_utf8(&line[..=end]).map_err(|_| Malformed)?;
             let text = text.strip_suffix("\r\n").ok_or(Malformed)?;
-            Ok(Some(Header { source: source(text)?, length: end + 1 }))
+            Ok(Some(Header { said: textual(text)?, length: end + 1 }))
         }
         None if line.len() == LONGEST_LINE => Err(Malformed),
         None => Ok(None),
     }
 }
 
-fn source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
+fn textual(line: &str) -> Result<Said, Malformed> {
     let mut words = line.split(' ');
     words.next().filter(|word| *word == "PROXY").ok_or(Malformed)?;
     let family = words.next().ok_or(Malformed)?;
     if family == "UNKNOWN" {
-        return Ok(None); // whatever follows is to be ignored
+        return Ok(Said::Unknown); // whatever follows is to be ignored
     }
     let mut address = || words.next()?.parse::<IpAddr>().ok();
     let (from, to) = (address().ok_or(Malformed)?, address().ok_or(Malformed)?);
     let mut port =
         || words.next().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse::<u16>().ok();
-    let (from_port, _) = (port().ok_or(Malformed)?, port().ok_or(Malformed)?);
+    let (from_port, to_port) = (port().ok_or(Malformed)?, port().ok_or(Malformed)?);
     let fits = match family {
         "TCP4" => from.is_ipv4() && to.is_ipv4(),
         "TCP6" => from.is_ipv6() && to.is_ipv6(),
         _ => false,
     };
-    if fits && words.next().is_none() { Ok(Some((from, from_port).into())) } else { Err(Malformed) }
+    if !fits || words.next().is_some() {
+        return Err(Malformed);
+    }
+    Ok(Said::Ends(Ends { client: (from, from_port).into(), here: (to, to_port).into() }))
 }
 
 fn binary(input: &[u8]) -> Result<Option<Header>, Malformed> {
@@ -119,29 +133,34 @@ fn binary(input: &[u8]) -> Result<Option<Header>, Malformed> {
         return Err(Malformed);
     }
     let Some(body) = input.get(16..length) else { return Ok(None) };
-    let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
-    let source = match (kind & 15, family) {
-        (0, _) => None, // LOCAL
-        (_, 0x11) => {
-            let address: [u8; 4] =
-                body.get(..12).and_then(|body| body.first_chunk()).copied().ok_or(Malformed)?;
-            Some((Ipv4Addr::from(address), port(&body[8..10])).into())
-        }
-        (_, 0x21) => {
-            let address: [u8; 16] =
-                body.get(..36).and_then(|body| body.first_chunk()).copied().ok_or(Malformed)?;
-            Some((Ipv6Addr::from(address), port(&body[32..34])).into())
-        }
-        _ => None, // a family that is of no use here
+    let said = match (kind & 15, family) {
+        (0, _) => Said::Local,
+        (_, 0x11) => Said::Ends(ends::<4>(body).ok_or(Malformed)?),
+        (_, 0x21) => Said::Ends(ends::<16>(body).ok_or(Malformed)?),
+        _ => Said::Unknown, // a family that is of no use here
     };
-    Ok(Some(Header { source, length }))
+    Ok(Some(Header { said, length }))
+}
+
+/// Two addresses of so many bytes, and their ports.
+fn ends<const WIDTH: usize>(body: &[u8]) -> Option<Ends>
+where
+    IpAddr: From<[u8; WIDTH]>,
+{
+    let (from, rest) = body.split_first_chunk::<WIDTH>()?;
+    let (to, rest) = rest.split_first_chunk::<WIDTH>()?;
+    let (from_port, rest) = rest.split_first_chunk::<2>()?;
+    let to_port = rest.first_chunk::<2>()?;
+    let address =
+        |ip: &[u8; WIDTH], port: &[u8; 2]| SocketAddr::new(IpAddr::from(*ip), u16::from_be_bytes(*port));
+    Some(Ends { client: address(from, from_port), here: address(to, to_port) })
 }
 
 /// Reads the header, and nothing behind it.
 ///
 /// # Errors
 /// When there is none, or the connection ends.
-pub async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub async fn read(stream: &mut TcpStream) -> io::Result<Said> {
     let malformed = |error: Malformed| io::Error::new(io::ErrorKind::InvalidData, error);
     let (mut seen, mut piece) = (Vec::new(), [0; LONGEST]);
     loop {
@@ -156,13 +175,15 @@ pub async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
         let mine = parsed.map_or(count, |header| header.length - before);
         stream.read_exact(&mut piece[..mine]).await?;
         if let Some(header) = parsed {
-            return Ok(header.source);
+            return Ok(header.said);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -170,24 +191,31 @@ mod tests {
         [&SIGNATURE[..], &[0x20 | command, family], &length, body].concat()
     }
 
-    fn from(text: &str, length: usize) -> Result<Option<Header>, Malformed> {
-        Ok(Some(Header { source: Some(text.parse().unwrap()), length }))
+    fn told(client: &str, here: &str, length: usize) -> Result<Option<Header>, Malformed> {
+        let ends = Ends { client: client.parse().unwrap(), here: here.parse().unwrap() };
+        Ok(Some(Header { said: Said::Ends(ends), length }))
     }
 
     #[test]
     fn the_examples_of_the_specification() {
         let line = "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
-        assert_eq!(parse(line.as_bytes()), from("255.255.255.255:65535", line.len()));
+        let most = "255.255.255.255:65535";
+        assert_eq!(parse(line.as_bytes()), told(most, most, line.len()));
         let line = "PROXY TCP6 2001:db8::1 ::2 7 80\r\nGET / HTTP/1.1\r\n";
-        assert_eq!(parse(line.as_bytes()), from("[2001:db8::1]:7", 33));
+        assert_eq!(parse(line.as_bytes()), told("[2001:db8::1]:7", "[::2]:80", 33));
         let unknown = b"PROXY UNKNOWN whatever this may be\r\n";
-        assert_eq!(parse(unknown), Ok(Some(Header { source: None, length: unknown.len() })));
+        assert_eq!(parse(unknown), Ok(Some(Header { said: Said::Unknown, length: unknown.len() })));
         let four = v2(1, 0x11, &[10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80, 3, 0, 0]);
-        assert_eq!(parse(&four), from("10.0.0.1:4660", four.len()));
-        let six = v2(1, 0x21, &[1; 36]);
-        assert_eq!(parse(&six), from("[101:101:101:101:101:101:101:101]:257", six.len()));
-        let local = v2(0, 0, b"");
-        assert_eq!(parse(&local), Ok(Some(Header { source: None, length: 16 })));
+        assert_eq!(parse(&four), told("10.0.0.1:4660", "10.0.0.2:80", four.len()));
+        let six =
+            v2(1, 0x21, &[[1; 16], [2; 16]].concat().into_iter().chain([0, 7, 0, 80]).collect::<Vec<_>>());
+        let (one, two) = ("[101:101:101:101:101:101:101:101]:7", "[202:202:202:202:202:202:202:202]:80");
+        assert_eq!(parse(&six), told(one, two, six.len()));
+        assert_eq!(parse(&v2(0, 0, b"")), Ok(Some(Header { said: Said::Local, length: 16 })));
+        for (family, body) in [(0, &[][..]), (0x31, &[b'/'; 216]), (0x12, &[1; 12])] {
+            let header = v2(1, family, body);
+            assert_eq!(parse(&header), Ok(Some(Header { said: Said::Unknown, length: header.len() })));
+        }
     }
 
     #[test]
@@ -240,13 +268,9 @@ mod tests {
             let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
             let sent = header(Some(&Ends { client, here }));
             let read = parse(&[&sent[..], &rest].concat()).unwrap().unwrap();
-            proptest::prop_assert_eq!((read.source.map(canonical), read.length), (Some(canonical(client)), sent.len()));
-            // The other end, which we do not ask for: its address is behind the first, its port at the end.
-            let turned = header(Some(&Ends { client: here, here: client }));
-            proptest::prop_assert_eq!(parse(&turned).unwrap().unwrap().source.map(canonical), Some(canonical(here)));
-            let width = (sent.len() - 20) / 2;
-            proptest::prop_assert_eq!(&sent[16 + width..16 + 2 * width], &turned[16..16 + width]);
-            proptest::prop_assert_eq!(&sent[sent.len() - 2..], &here.port().to_be_bytes()[..]);
+            let Said::Ends(ends) = read.said else { panic!("{read:?}") };
+            let told = (canonical(ends.client), canonical(ends.here), read.length);
+            proptest::prop_assert_eq!(told, (canonical(client), canonical(here), sent.len()));
         }
 
         #[test]
@@ -259,9 +283,10 @@ mod tests {
 
         #[test]
         fn a_header_that_comes_in_pieces_is_the_same(address in proptest::array::uniform4(0_u8..), port in 0_u16.., text in proptest::bool::ANY) {
-            let source = SocketAddr::from((address, port));
+            let client = SocketAddr::from((address, port));
+            let said = Said::Ends(Ends { client, here: SocketAddr::from(([10, 0, 0, 1], 80)) });
             let whole = if text {
-                format!("PROXY TCP4 {} 10.0.0.1 {port} 80\r\n", source.ip()).into_bytes()
+                format!("PROXY TCP4 {} 10.0.0.1 {port} 80\r\n", client.ip()).into_bytes()
             } else {
                 let [high, low] = port.to_be_bytes();
                 v2(1, 0x11, &[&address[..], &[10, 0, 0, 1, high, low, 0, 80]].concat())
@@ -270,7 +295,7 @@ mod tests {
                 proptest::prop_assert_eq!(parse(&whole[..end]), Ok(None));
             }
             let length = whole.len();
-            proptest::prop_assert_eq!(parse(&[&whole[..], b"GET"].concat()), Ok(Some(Header { source: Some(source), length })));
+            proptest::prop_assert_eq!(parse(&[&whole[..], b"GET"].concat()), Ok(Some(Header { said, length })));
         }
     }
 }

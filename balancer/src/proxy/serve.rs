@@ -4,7 +4,6 @@ mod administer;
 mod idle;
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -81,7 +80,6 @@ struct Talk {
     client: Http1,
     ticket: Ticket,
     name: ClientName,
-    peer: SocketAddr,
     /// Its word about its own clients counts.
     trusted: bool,
     tls: bool,
@@ -94,19 +92,18 @@ struct Talk {
 
 impl Talk {
     fn new(session: Session) -> Self {
-        let Session { stream, peer, place, ticket, requests, idle_since_ms } = session;
+        let Session { stream, place, ticket, requests, idle_since_ms } = session;
         let worker = place.worker.clone();
-        let trusted = worker.pools().config.trusts(peer.ip());
+        let trusted = place.whose.is_trusted(&worker.pools().config);
         let tls = matches!(stream, Stream::Tls(_));
         let idle_ms = ticket.now_ms().saturating_sub(idle_since_ms);
         let hurries = requests > 0 && u128::from(idle_ms) <= HURRY.as_millis();
         Self {
             client: Http1::new(stream),
-            name: ClientName::new(peer.ip()),
+            name: ClientName::new(place.whose.peer.ip()),
             worker,
             place,
             ticket,
-            peer,
             trusted,
             tls,
             requests,
@@ -118,8 +115,8 @@ impl Talk {
 
     /// What is left of it when nothing is asked.
     fn rest(self) -> Session {
-        let Self { client, peer, place, ticket, requests, idle_since_ms, .. } = self;
-        Session { stream: client.stream, peer, place, ticket, requests, idle_since_ms }
+        let Self { client, place, ticket, requests, idle_since_ms, .. } = self;
+        Session { stream: client.stream, place, ticket, requests, idle_since_ms }
     }
 
     /// Serves requests until none has come for a while; then it is idle. `None`: it has ended.
@@ -195,10 +192,7 @@ impl Talk {
             draining: &self.worker.draining,
         };
         let (worker, logged) = (self.worker.index, self.noted.is_some());
-        let ends = match pool.transport().says_whose() {
-            true => pool.ends(self.peer, self.client.stream.here()),
-            false => None,
-        };
+        let ends = pool.ends(&self.place.whose, || self.client.stream.here());
         let ends = ends.as_ref();
         let asked = Asked { key: &key, idempotent, terms, worker, tally: &tally, logged, ends };
         let carried = pool.forward(asked, &mut self.client).await;
@@ -236,7 +230,7 @@ impl Talk {
     /// Leaves the line of the present request in the access log, and ends its span.
     fn log(&mut self, tally: &Tally) {
         if let Some(noted) = self.noted.take() {
-            self.worker.pools().calm.tell(&noted, self.peer.ip(), tally);
+            self.worker.pools().calm.tell(&noted, self.place.whose.peer.ip(), tally);
         }
     }
 
@@ -303,11 +297,11 @@ impl Talk {
 
     async fn become_http2(self) {
         let since_ms = self.idle_since_ms;
-        let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, tls, place: _place, .. } = self;
+        let Self { client: Http1 { stream, input, .. }, ticket, worker, tls, place, .. } = self;
         drop(ticket);
-        let here = stream.here();
+        let whose = (place.whose, stream.here());
         let stream = Rewound::new(input.data().to_vec(), stream);
-        http2::serve(worker, stream, (peer, here), tls, since_ms).await;
+        http2::serve(worker, stream, whose, tls, since_ms).await;
     }
 
     async fn upgrade(mut self, upgrade: Upgrade) {
@@ -316,11 +310,11 @@ impl Talk {
             return;
         }
         let since_ms = self.ticket.now_ms();
-        let Self { client: Http1 { stream, input, .. }, ticket, worker, peer, place: _place, .. } = self;
+        let Self { client: Http1 { stream, input, .. }, ticket, worker, place, .. } = self;
         drop(ticket);
-        let here = stream.here();
+        let whose = (place.whose, stream.here());
         let stream = Upgraded::new(Rewound::new(input.data().to_vec(), stream), upgrade);
-        http2::serve(worker, stream, (peer, here), false, since_ms).await;
+        http2::serve(worker, stream, whose, false, since_ms).await;
     }
 
     /// Understands the head that has arrived.
@@ -366,7 +360,7 @@ impl Talk {
         // One that is upgraded is counted where it is answered, as the first of its connection.
         let plan = if let Some(upgrade) = upgrade {
             Plan::Upgrade(upgrade)
-        } else if let Err(wait) = pools.calm.clients.request(self.peer.ip()) {
+        } else if let Err(wait) = pools.calm.clients.request(self.place.whose.peer.ip()) {
             Plan::Refuse(ProxyError::TooOften(wait))
         } else if let Way::Administer = way {
             Plan::Administer(as_http(&request)?)
@@ -403,7 +397,7 @@ impl Talk {
     }
 
     async fn tallied_refusal(&mut self, refusal: &Refusal, to_head: bool, tally: &Tally) -> bool {
-        self.worker.front.refused(refusal, self.peer.ip());
+        self.worker.front.refused(refusal, self.place.whose.peer.ip());
         self.client.keep_alive &= self.worker.draining.get().is_none();
         let length = refusal.write(self.client.out.bytes(), self.client.keep_alive, to_head);
         if self.noted.is_some() {

@@ -22,7 +22,7 @@ static SERIALS: AtomicU64 = AtomicU64::new(0);
 /// What holds for every replica of a pool.
 #[derive(Clone, Debug)]
 pub struct UpstreamLimits {
-    /// Requests, and so connections, to one replica at a time.
+    /// Requests to one replica at a time; idle connections are kept beside theirs.
     pub connections: usize,
     /// Requests that wait for a place beyond those.
     pub waiting: usize,
@@ -73,7 +73,7 @@ pub struct Upstream {
     pub health: Health,
     /// Kept-alive connections to it, by thread.
     pools: Box<[Pool]>,
-    /// Places for requests: as many as it may have connections.
+    /// Places for requests.
     places: Places,
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
@@ -59,8 +59,19 @@ pub fn roots_of_machine(files: &[PathBuf]) -> Result<RootCertStore, TlsError> {
     let Some(path) = files.iter().find(|path| path.exists()) else {
         return Err(TlsError::NoRoots { files: files.to_vec() });
     };
+    let unreadable = |source| TlsError::File { path: path.clone(), source };
+    let mut certificates = Vec::new();
+    for section in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        match section {
+            Ok(certificate) => certificates.push(certificate),
+            Err(error @ pem::Error::Io(_)) => return Err(unreadable(error)),
+            Err(error) => {
+                tracing::debug!(%error, path = %path.display(), "an authority of this machine is left aside");
+            }
+        }
+    }
     let mut roots = RootCertStore::empty();
-    match roots.add_parsable_certificates(certificates(path)?) {
+    match roots.add_parsable_certificates(certificates) {
         (0, _) => Err(TlsError::Empty { path: path.clone() }),
         _ => Ok(roots),
     }
@@ -191,7 +202,7 @@ fn said(error: &io::Error) -> Option<&Error> {
 }
 
 /// What a user can do about a failed handshake.
-pub(super) fn advice(error: &io::Error) -> &'static str {
+pub(crate) fn advice(error: &io::Error) -> &'static str {
     use AlertDescription as Alert;
     use CertificateError as Wrong;
     match said(error) {
@@ -233,7 +244,7 @@ pub(super) fn wants_another_protocol(error: &io::Error) -> bool {
 
 /// Whether a replica has refused who we are. In TLS 1.3 it says so after our side of the handshake is over, and then
 /// it has read nothing of what followed (RFC 8446 section 4.4.2.4).
-pub(super) fn refuses_us(error: &io::Error) -> bool {
+pub(crate) fn refuses_us(error: &io::Error) -> bool {
     use AlertDescription as Alert;
     matches!(
         said(error),

@@ -29,6 +29,7 @@ use super::serve::Session;
 use super::stream::Stream;
 use super::upstream::Alarm;
 use super::watch::Watch;
+use super::whose::Whose;
 use crate::limit::Limit;
 use crate::metrics::Connection;
 use crate::socket;
@@ -111,6 +112,15 @@ impl Worker {
     /// Looks through these connections as through all others, for as long as there are any.
     pub fn knows(&self, calls: Known) {
         self.known.borrow_mut().push(calls);
+    }
+
+    /// Ends idle connections to replicas that are this client's alone: it is gone, and nobody else may use them.
+    fn forget(&self, client: SocketAddr) {
+        for pool in self.pools().all().filter(|pool| pool.transport().says_whose()) {
+            for upstream in pool.fleet.look().upstreams() {
+                upstream.pool(self.index).forget(client);
+            }
+        }
     }
 
     /// Resolves when connections are to end after what they have in hand.
@@ -304,7 +314,8 @@ fn begin(
 ) {
     let gauge = worker.front.metrics.connection();
     worker.connections.set(worker.connections.get() + 1);
-    let place = Place { worker: worker.clone(), _gauge: gauge, permit, guest: None };
+    let whose = Whose::own(peer);
+    let place = Place { worker: worker.clone(), whose, _gauge: gauge, permit, guest: None };
     let since_ms = worker.watch.now_ms();
     if let Err(error) = socket::prepare(&stream, worker.pools().config.idle_timeout) {
         tracing::debug!(%error, %peer, "a client was gone before its first request");
@@ -314,14 +325,14 @@ fn begin(
     let config = &pools.config;
     if acceptor.is_none() && !(config.calm.accept_proxy_protocol && config.trusts(peer.ip())) {
         // The task of a connection in the clear is its session and nothing else: there may be ten thousand.
-        if let Some(session) = admit(Stream::Plain(stream), peer, place, since_ms) {
+        if let Some(session) = admit(Stream::Plain(stream), place, since_ms) {
             tokio::task::spawn_local(session.run());
         }
         return;
     }
     let acceptor = acceptor.clone();
     tokio::task::spawn_local(async move {
-        match Box::pin(agree(stream, peer, acceptor, place, since_ms)).await {
+        match Box::pin(agree(stream, acceptor, place, since_ms)).await {
             Some(Agreed::Http1(session)) => session.run().await,
             Some(Agreed::Http2(session)) => Box::pin(session.become_http2()).await,
             None => {}
@@ -334,6 +345,8 @@ fn begin(
 pub struct Place {
     /// The thread.
     pub worker: Rc<Worker>,
+    /// Whose connection has it.
+    pub whose: Whose,
     _gauge: Connection,
     /// `None`: it is only told that there is none.
     permit: Option<OwnedSemaphorePermit>,
@@ -342,6 +355,7 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.worker.forget(self.whose.peer);
         self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.ended.notify_waiters();
     }
@@ -354,14 +368,14 @@ enum Agreed {
 }
 
 /// Lets a client in, unless it has as many connections as it may, or there is no place; then it is told.
-fn admit(stream: Stream, peer: SocketAddr, mut place: Place, since_ms: u64) -> Option<Session> {
-    place.guest = welcome(&place.worker.pools(), peer);
+fn admit(stream: Stream, mut place: Place, since_ms: u64) -> Option<Session> {
+    place.guest = welcome(&place.worker.pools(), &place.whose);
     let refused = match (&place.permit, &place.guest) {
         (None, _) => Some(ProxyError::NoRoom),
         (_, None) => Some(ProxyError::TooManyConnections),
         _ => None,
     };
-    let session = Session::new(stream, peer, place, since_ms);
+    let session = Session::new(stream, place, since_ms);
     if let Some(error) = refused {
         tokio::task::spawn_local(session.turn_away(error));
         return None;
@@ -371,17 +385,16 @@ fn admit(stream: Stream, peer: SocketAddr, mut place: Place, since_ms: u64) -> O
 
 /// Counts a client's connection; `None`: it has as many as it may. A proxy that is trusted brings many clients, whom we
 /// cannot count.
-fn welcome(pools: &Present, peer: SocketAddr) -> Option<Guest> {
-    match pools.config.trusts(peer.ip()) {
+fn welcome(pools: &Present, whose: &Whose) -> Option<Guest> {
+    match whose.is_trusted(&pools.config) {
         true => Some(Guest::uncounted()),
-        false => pools.calm.clients.enter(peer.ip()),
+        false => pools.calm.clients.enter(whose.peer.ip()),
     }
 }
 
 /// Comes to know whose connection it is, if a proxy has to say so, and agrees on TLS, if that is spoken.
 async fn agree(
     mut stream: TcpStream,
-    mut peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     mut place: Place,
     since_ms: u64,
@@ -391,9 +404,10 @@ async fn agree(
     // One time for all that comes before the end of its first head.
     let deadline = tokio::time::Instant::now() + pools.config.header_timeout;
     let metrics = &worker.front.metrics;
+    let peer = place.whose.peer;
     if pools.config.calm.accept_proxy_protocol && pools.config.trusts(peer.ip()) {
         match tokio::time::timeout_at(deadline, proxy_protocol::read(&mut stream)).await {
-            Ok(Ok(source)) => peer = source.unwrap_or(peer),
+            Ok(Ok(said)) => place.whose = place.whose.told(said),
             failed => {
                 let slow = failed.is_err();
                 metrics.limit_hit(if slow { Limit::HeaderTime } else { Limit::ProxyProtocol });
@@ -403,9 +417,10 @@ async fn agree(
         }
     }
     let Some(acceptor) = acceptor else {
-        return admit(Stream::Plain(stream), peer, place, since_ms).map(Agreed::Http1);
+        return admit(Stream::Plain(stream), place, since_ms).map(Agreed::Http1);
     };
-    place.guest = welcome(&pools, peer);
+    let peer = place.whose.peer;
+    place.guest = welcome(&pools, &place.whose);
     drop(pools); // what it is now is no concern of a connection's whole life
     if place.guest.is_none() {
         worker.front.refused(&ProxyError::TooManyConnections.into(), peer.ip());
@@ -425,7 +440,7 @@ async fn agree(
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let has_place = place.permit.is_some();
-    let session = Session::new(Stream::Tls(Box::new(stream.into())), peer, place, since_ms);
+    let session = Session::new(Stream::Tls(Box::new(stream.into())), place, since_ms);
     // One that speaks HTTP/2 is sent away in its own words: the drain has begun.
     if !has_place && !is_http2 {
         session.turn_away(ProxyError::NoRoom).await;

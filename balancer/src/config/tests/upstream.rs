@@ -79,6 +79,11 @@ fn the_machines_own_authorities_are_believed_where_no_others_are_named() {
     };
     let transport = load_with("a.pem").unwrap().main.forward.upstream.transport;
     assert!(transport.tls().is_some_and(|tls| tls.verifies()));
+    // One that nobody can read takes nothing from the others.
+    let good = std::fs::read_to_string(folder.path().join("a.pem")).unwrap();
+    let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    std::fs::write(folder.path().join("some.pem"), [broken, &good, broken].concat()).unwrap();
+    assert_eq!(load_with("some.pem").unwrap().main.forward.upstream.transport, transport);
     let report = load_with("none.pem").unwrap_err().to_string();
     assert!(report.contains("no file of authorities") && report.contains("/none.pem"), "{report}");
 }

@@ -14,7 +14,7 @@ use crate::proxy::upstream_tls::{Trust, UpstreamTls};
 const LONG: Duration = Duration::from_secs(20);
 
 /// An idle connection over TLS on which something was said, and its other side.
-async fn pair() -> (Connection, Served<TcpStream>) {
+pub(in crate::proxy) async fn pair() -> (Connection, Served<TcpStream>) {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(vec!["replica.test".to_owned()]).unwrap();
     let certificate: CertificateDer<'static> = cert.der().clone();

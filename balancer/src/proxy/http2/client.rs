@@ -52,7 +52,7 @@ impl Http2 {
         }
     }
 
-    /// Waits until the client has got everything, for at most `idle` without progress.
+    /// Waits until the client has got everything, for at most `idle`.
     pub(super) async fn delivered(self, ticket: &Ticket, idle: Duration, flight: Flight) {
         let Some(pipe) = &self.pipe else { return };
         ticket.set(idle);
@@ -75,6 +75,8 @@ impl Client for Http2 {
                 return Poll::Ready(Ok(Some(self.data.len())));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                // The framing below takes a stream that was reset with NO_ERROR for one that has ended.
+                None if !self.body.is_end_stream() => return Poll::Ready(Err(ClientFailure::Gone)),
                 None => return Poll::Ready(Ok(None)),
                 Some(Err(_)) => return Poll::Ready(Err(ClientFailure::Gone)),
                 Some(Ok(frame)) => match frame.into_data() {

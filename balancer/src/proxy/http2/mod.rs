@@ -39,6 +39,7 @@ use super::forward::{Asked, Pool, Uncarried};
 use super::key;
 use super::pools::{Pools, Way};
 use super::trace::{self, Onward};
+use super::whose::Whose;
 use super::wire::Framing;
 use super::wire::emit::{self, Arrival, ClientName};
 use super::wire::request::{RequestError, is_idempotent};
@@ -77,8 +78,8 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
 #[derive(Debug)]
 struct Peer {
     worker: Rc<Worker>,
-    address: SocketAddr,
-    /// The address that it came to.
+    whose: Whose,
+    /// The address that its connection came to.
     here: Option<SocketAddr>,
     /// Connections to replicas for its gRPC alone.
     calls: OnceCell<Calls>,
@@ -88,17 +89,18 @@ struct Peer {
     enough: Notify,
 }
 
-/// Serves a connection with these ends to its end. Its first request is due by what was left for a head when it began,
+/// Serves a connection, with whose it is and the address that it came to, to its end. Its first request is due by what was left for a head when it began,
 /// at `since_ms` of the thread's clock.
 pub async fn serve<S>(
     worker: Rc<Worker>,
     stream: S,
-    (address, here): (SocketAddr, Option<SocketAddr>),
+    (whose, here): (Whose, Option<SocketAddr>),
     tls: bool,
     since_ms: u64,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let address = whose.peer;
     let pools = worker.pools();
     let limits = &pools.config;
     let mut http = http2::Builder::new(Local);
@@ -122,9 +124,9 @@ pub async fn serve<S>(
     );
     drop(pools); // what holds for its requests is asked for each
     let peer = Rc::new(Peer {
-        name: ClientName::new(address.ip()),
+        name: ClientName::new(whose.peer.ip()),
         worker: worker.clone(),
-        address,
+        whose,
         here,
         calls: OnceCell::new(),
         tls,
@@ -229,11 +231,15 @@ impl Peer {
             Account::new(self.clone(), noted, tally.clone())
         });
         let answered = match (self.unwelcome(pools, &request), way) {
-            (Some(error), _) => self.refuse(error.into()),
+            (Some(error), _) => {
+                let answer = grpc::unwelcome(&error);
+                self.worker.front.refused(&error.into(), self.whose.peer.ip());
+                answer
+            }
             (None, Way::Administer) => self.administer(request).await,
             (None, Way::Nowhere) => grpc::unrouted(&self.worker, request.uri().path()),
             (None, Way::To(pool)) => {
-                let ends = pool.ends(self.address, self.here);
+                let ends = pool.ends(&self.whose, || self.here);
                 let calls = if ends.is_some() { self.own_calls() } else { &self.worker.calls };
                 let way = grpc::Way { calls, ends: ends.as_ref() };
                 let onward = account.as_ref().map(|account| account.noted.span.onward()).unwrap_or_default();
@@ -261,7 +267,7 @@ impl Peer {
         if let Err(error) = head::names_one_host(request.uri(), request.headers()) {
             return Some(error);
         }
-        if let Err(wait) = pools.calm.clients.request(self.address.ip()) {
+        if let Err(wait) = pools.calm.clients.request(self.whose.peer.ip()) {
             return Some(ProxyError::TooOften(wait));
         }
         (request.headers().len() > pools.config.calm.max_header_fields).then(|| RequestError::Fields.into())
@@ -290,7 +296,7 @@ impl Peer {
     }
 
     fn log(&self, noted: &Noted, tally: &Tally) {
-        self.worker.pools().calm.tell(noted, self.address.ip(), tally);
+        self.worker.pools().calm.tell(noted, self.whose.peer.ip(), tally);
     }
 
     /// Refuses what is not carried. One who is `noted` here is told of nowhere else.
@@ -398,7 +404,7 @@ impl Peer {
             began,
             draining: &self.worker.draining,
         };
-        let ends = pool.ends(self.address, self.here);
+        let ends = pool.ends(&self.whose, || self.here);
         let asked = Asked {
             key: &key,
             idempotent: is_idempotent(head.method),
@@ -421,12 +427,12 @@ impl Peer {
 
     /// What a replica is told of a request that came over this connection.
     fn arrival<'a>(&'a self, request_id: &'a [u8], onward: Onward<'a>) -> Arrival<'a> {
-        let trusted = self.worker.pools().config.trusts(self.address.ip());
+        let trusted = self.whose.is_trusted(&self.worker.pools().config);
         Arrival { client: &self.name, trusted, tls: self.tls, request_id, onward }
     }
 
     async fn administer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
-        request.extensions_mut().insert(axum::extract::ConnectInfo(self.address));
+        request.extensions_mut().insert(axum::extract::ConnectInfo(self.whose.caller()));
         let request = request.map(|body| axum::body::Body::new(body.map_err(axum::Error::new)));
         let answered: Result<_, Infallible> = self.worker.front.contract.clone().oneshot(request).await;
         match answered {
@@ -436,7 +442,7 @@ impl Peer {
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<AnswerBody> {
-        self.worker.front.refused(&refusal, self.address.ip());
+        self.worker.front.refused(&refusal, self.whose.peer.ip());
         refusal.response().map(whole)
     }
 }

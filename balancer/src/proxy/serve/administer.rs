@@ -29,7 +29,7 @@ impl Talk {
             }
         };
         let mut request = request.map(|()| axum::body::Body::from(body));
-        request.extensions_mut().insert(axum::extract::ConnectInfo(self.peer));
+        request.extensions_mut().insert(axum::extract::ConnectInfo(self.place.whose.caller()));
         let answered: Result<_, std::convert::Infallible> =
             self.worker.front.contract.clone().oneshot(request).await;
         let (head, body) = match answered {

@@ -1,6 +1,5 @@
 //! A connection that waits for a request.
 
-use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,7 +29,6 @@ enum Comes {
 /// A client's connection, idle: it holds no more than it needs to hear of the next request.
 pub struct Session {
     pub(super) stream: Stream,
-    pub(super) peer: SocketAddr,
     pub(super) place: Place,
     pub(super) ticket: Ticket,
     pub(super) requests: u64,
@@ -41,9 +39,9 @@ pub struct Session {
 impl Session {
     /// A connection on which nothing was said, and which was accepted at this moment of the thread's clock: the time for
     /// its first head runs from there, whatever came before the head.
-    pub fn new(stream: Stream, peer: SocketAddr, place: Place, since_ms: u64) -> Self {
+    pub fn new(stream: Stream, place: Place, since_ms: u64) -> Self {
         let ticket = place.worker.watch.ticket();
-        Self { stream, peer, place, ticket, requests: 0, idle_since_ms: since_ms }
+        Self { stream, place, ticket, requests: 0, idle_since_ms: since_ms }
     }
 
     /// Serves it to its end.

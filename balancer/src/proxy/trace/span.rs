@@ -76,7 +76,7 @@ impl Traces {
         // All zero, which is no name, comes as often as a meteorite.
         let span = rand::random();
         let own = match parent {
-            Some(parent) => Parent { span, ..parent },
+            Some(parent) => Parent { span, flags: SAMPLED, ..parent },
             None => Parent { trace: rand::random(), span, flags: SAMPLED },
         };
         let (exporter, parent) = (exporter.clone(), parent.map(|parent| parent.span));
@@ -179,6 +179,7 @@ impl Open {
         let error = match (status, grpc) {
             (0, _) => Some("no_answer".to_owned()),
             (500.., _) => Some(status.to_string()),
+            _ if tally.broken_off.get() => Some("broken_off".to_owned()),
             (_, Some(code)) if SERVERS_FAULT.contains(&code) => Some(code.to_string()),
             _ => None,
         };

@@ -15,7 +15,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::pipe::BrokenOff;
 use super::call::Carried;
-use super::words::{Code, Ended, meaning, status};
+use super::link::Slot;
+use super::words::{Code, Ended, is_the_replicas_fault, meaning, status};
 use super::{GIVEN_UP, TOO_LATE};
 use crate::metrics::Metrics;
 
@@ -117,11 +118,19 @@ impl Body for Answering {
         if let Some((body, carried)) = &mut open.call {
             match poll_frame(body, cx) {
                 Poll::Ready(Some(Err(error))) => {
-                    carried.flight.upstream.metrics.broke_off();
+                    let upstream = &carried.flight.upstream;
+                    upstream.metrics.broke_off();
+                    // The end of a connection counts once, however many answers it breaks off.
+                    if is_the_replicas_fault(&error)
+                        && (error.is_reset() || carried.slot.as_ref().is_some_and(Slot::blames))
+                    {
+                        upstream.health.failed();
+                    }
                     open.end(meaning(&error), "the replica ended the call before its status".to_owned());
                 }
                 Poll::Ready(frame) => {
                     carried.traffic.moved();
+                    carried.slot.iter().for_each(Slot::heard);
                     return Poll::Ready(frame.map(|frame| frame.map_err(|_| BrokenOff)));
                 }
                 Poll::Pending if this.given_up.as_mut().poll(cx).is_ready() => {

@@ -77,6 +77,8 @@ impl Asking {
         let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(_)) => return Poll::Ready(Piece::Gone),
+            // As for other requests: reset with NO_ERROR.
+            None if !self.body.is_end_stream() => return Poll::Ready(Piece::Gone),
             None => {
                 self.end();
                 return Poll::Ready(self.last());

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -25,7 +25,8 @@ pub(super) struct Lost {
     pub(super) unread: bool,
 }
 
-/// Sends a call, and waits for the head of its answer.
+/// Sends a call, and waits for the head of its answer. It waits for ever if the caller has gone: whoever wanted the
+/// answer drops this, and neither the caller nor the replica is told anything.
 ///
 /// # Errors
 /// When none comes.
@@ -45,12 +46,18 @@ pub(super) async fn ask(
             tokio::select! {
                 biased;
                 answered = &mut response => break answered,
-                () = &mut sending, if !over => over = true,
+                sent = &mut sending, if !over => match sent {
+                    Sent::Over => over = true,
+                    Sent::Gone => std::future::pending().await,
+                },
             }
         }
     };
     match answered {
-        Ok(response) => Ok((response, Some(stream).filter(|_| !over))),
+        Ok(response) => {
+            slot.heard();
+            Ok((response, Some(stream).filter(|_| !over)))
+        }
         Err(error) => {
             let farewell = error.is_go_away() && error.is_remote();
             let unread = farewell || is_refusal(&error) || slot.written() == before;
@@ -59,36 +66,54 @@ pub(super) async fn ask(
     }
 }
 
-/// Sends a call's messages to their end. If the replica wants no more of them its answer says why; if the caller sends no
-/// more, there is nobody to be told.
-async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) {
+/// How the sending of a call's messages ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// All were sent, or the replica wants no more of them: its answer says why.
+    Over,
+    /// The caller has gone, and the replica was told.
+    Gone,
+}
+
+/// Sends a call's messages to their end.
+async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) -> Sent {
+    // A piece that is held waits for the replica to take some of it; one that is waited for reserves nothing that another
+    // call could use.
+    let mut held = None;
     loop {
-        // One piece is taken at a time, and only when the replica can take some of it; nothing is awaited in between.
         let piece = std::future::poll_fn(|cx| {
-            stream.reserve_capacity(1);
-            while stream.capacity() == 0 {
-                match stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(_) => return Poll::Ready(None),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
             if stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            asking.poll(cx).map(Some)
+            if held.is_none() {
+                match ready!(asking.poll(cx)) {
+                    Piece::Data(data) if !data.is_empty() => held = Some(data),
+                    piece => return Poll::Ready(Some(piece)),
+                }
+            }
+            stream.reserve_capacity(1);
+            while stream.capacity() == 0 {
+                match ready!(stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    _ => return Poll::Ready(None),
+                }
+            }
+            Poll::Ready(held.take().map(Piece::Data))
         });
         let sent = match piece.await {
-            None => return,
-            Some(Piece::Gone) => return stream.send_reset(Reason::CANCEL),
+            None => return Sent::Over,
+            Some(Piece::Gone) => {
+                stream.send_reset(Reason::CANCEL);
+                return Sent::Gone;
+            }
             Some(Piece::End) => {
                 drop(stream.send_data(Bytes::new(), true)); // its answer says what came of it
-                return;
+                return Sent::Over;
             }
             Some(Piece::Trailers(trailers)) => {
                 stream.reserve_capacity(0);
                 drop(stream.send_trailers(trailers));
-                return;
+                return Sent::Over;
             }
             Some(Piece::Data(data)) => {
                 let last = asking.is_over();
@@ -99,7 +124,7 @@ async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) {
             }
         };
         if !matches!(sent, Ok(false)) {
-            return;
+            return Sent::Over;
         }
     }
 }
@@ -111,7 +136,9 @@ pub(super) struct Sending(AbortHandle);
 impl Sending {
     /// Sends it beside the answer.
     pub(super) fn beside((mut stream, mut asking): (SendStream<Bytes>, Asking)) -> Self {
-        let task = tokio::task::spawn_local(async move { send(&mut stream, &mut asking).await });
+        let task = tokio::task::spawn_local(async move {
+            send(&mut stream, &mut asking).await;
+        });
         Self(task.abort_handle())
     }
 }

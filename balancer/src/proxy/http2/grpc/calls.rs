@@ -6,8 +6,9 @@
 //! let two calls of one client stop those of everyone else.
 //!
 //! A connection is opened by a task of its own, so that the call for which it was begun may leave; calls that come
-//! meanwhile wait for the same one, as many as the last one took. Every connection that is there when another is opened
-//! carries a call, and every call has a place at its replica: there are never more than places.
+//! meanwhile wait for the same one, as many as the last one took. Every connection of a set that is there when another is
+//! opened carries a call, and every call has a place at its replica: one set never has more of them than there are places.
+//! Those that are idle, of all sets together, are bounded by the thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

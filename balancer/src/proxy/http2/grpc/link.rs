@@ -31,6 +31,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// The largest head of an answer.
 const LARGEST_HEAD: u32 = 64 * 1024;
+/// Servers of gRPC cut connections whose PINGs are more frequent, but for those that follow an answer of theirs.
+const SPARING: Duration = Duration::from_secs(5 * 60);
 /// Bytes of one call's request that wait for the replica to read.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -54,6 +56,11 @@ struct State {
     /// The replica has refused one more call than these.
     refuses_above: Cell<Option<usize>>,
     written: Cell<u64>,
+    read: Cell<u64>,
+    /// Something of an answer has come since the last PING.
+    heard: Cell<bool>,
+    /// As many as there were connections when the first call was lost over it.
+    lost: Cell<Option<u64>>,
 }
 
 /// How a replica is reached.
@@ -63,6 +70,13 @@ pub(super) struct To {
     pub(super) transport: Transport,
     pub(super) ends: Option<Ends>,
     pub(super) within: Duration,
+}
+
+impl State {
+    /// Whether a PING is none too many, so long after the last one. What moves nothing ends by itself, long before.
+    fn may_ping(&self, after: Duration) -> bool {
+        self.heard.get() || after >= SPARING
+    }
 }
 
 impl Link {
@@ -159,6 +173,19 @@ impl Slot {
         self.link.state.written.get()
     }
 
+    /// Something of an answer has come over it.
+    pub(super) fn heard(&self) {
+        self.link.state.heard.set(true);
+    }
+
+    /// A call was lost over it; above which number are connections that have begun since the first one was. All who lose
+    /// by the same end go on over the same other connection.
+    pub(super) fn lost(&self, latest: u64) -> u64 {
+        let lost = &self.link.state.lost;
+        lost.set(lost.get().or(Some(latest.max(self.number()))));
+        lost.get().unwrap_or(latest)
+    }
+
     /// Whether the end of the connection is to be held against the replica: once, however many calls it carried.
     pub(super) fn blames(&self) -> bool {
         !self.link.blamed.replace(true)
@@ -171,9 +198,7 @@ impl Slot {
 
     /// It carries this call no more, as of now.
     pub(super) fn leave(self, now_ms: u64) {
-        if self.link.state.carried.get() > 1 {
-            self.link.state.refuses_above.set(None);
-        }
+        self.link.state.refuses_above.set(None);
         self.link.state.idle_since_ms.set(now_ms);
     }
 }
@@ -228,14 +253,19 @@ async fn run(connection: Connection<Metered>, pings: PingPong, state: Rc<State>)
 
 /// Resolves when a PING has no answer while calls wait, or what has retired does not end.
 async fn silence(mut pings: PingPong, state: Rc<State>) {
+    let mut last = Instant::now();
     loop {
+        let read = state.read.get();
         sleep(PING).await;
         if state.retired.get() {
             return;
         }
-        if state.carried.get() == 0 {
+        // A replica that says anything is there.
+        if state.carried.get() == 0 || state.read.get() != read || !state.may_ping(last.elapsed()) {
             continue;
         }
+        state.heard.set(false);
+        last = Instant::now();
         match timeout(PING, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return,
@@ -265,7 +295,11 @@ impl AsyncRead for Metered {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let count = buffer.filled().len() - before;
+        self.state.read.set(self.state.read.get() + count as u64);
+        polled
     }
 }
 
@@ -294,5 +328,20 @@ impl AsyncWrite for Metered {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// grpc-go: three PINGs within five minutes of each other, without HEADERS or DATA of its own in between, are one too many.
+    #[test]
+    fn pings_are_rare_unless_the_replica_answers() {
+        let state = State::default();
+        let after = |seconds| state.may_ping(Duration::from_secs(seconds));
+        assert!(!after(20) && !after(299) && after(300));
+        state.heard.set(true);
+        assert!(after(20));
     }
 }

@@ -163,9 +163,16 @@ pub(super) fn unrouted(worker: &Worker, path: &str) -> Response<AnswerBody> {
     failure(Code::Unimplemented, &format!("no route has {path}"))
 }
 
+/// The answer to a call that is not even looked at.
+pub(super) fn unwelcome(error: &ProxyError) -> Response<AnswerBody> {
+    let code = if error.limit().is_some() { Code::ResourceExhausted } else { Code::Internal };
+    failure(code, &error.to_string())
+}
+
 /// The wait for a replica's answer to a call. However it ends, by whomever, a replica that had the whole request for as long
 /// as an answer may take has failed.
 struct Wait<'a> {
+    pool: &'a Pool,
     upstream: &'a Upstream,
     traffic: &'a Traffic,
     is_over: bool,
@@ -175,6 +182,7 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if !self.is_over && self.traffic.is_overdue() {
             self.upstream.health.failed();
+            self.pool.judge(self.upstream);
         }
     }
 }
@@ -238,9 +246,20 @@ async fn carry(
             }
             Err(_) => return Err(Refused::full(&ProxyError::NoPlace(pool.patience.first_byte))),
         }
-        let lost = match offer(pool, way, &upstream, &head, &mut asking, traffic).await {
+        let offered = offer(pool, way, &upstream, &head, &mut asking, traffic).await;
+        match &offered {
+            Ok((response, ..)) => upstream.health.answered(response.status().as_u16()),
+            Err(Unanswered::Unread(lost, slot)) if !is_refusal(&lost.error) && slot.blames() => {
+                upstream.health.failed();
+            }
+            Err(Unanswered::Unreached(Unreached { error, first: true })) if blames(error, &upstream) => {
+                upstream.health.failed();
+            }
+            Err(_) => {}
+        }
+        pool.judge(&upstream);
+        let lost = match offered {
             Ok((mut response, slot, rest)) => {
-                upstream.health.answered(response.status().as_u16());
                 if panic {
                     response.headers_mut().insert(PANIC, HeaderValue::from_static("1"));
                 }
@@ -248,12 +267,9 @@ async fn carry(
                 return Ok(Begun { response, flight, slot, rest });
             }
             Err(Unanswered::Refused(refused)) => return Err(refused),
-            Err(Unanswered::Unread(lost, slot)) => {
+            Err(Unanswered::Unread(lost, _)) => {
                 // Nothing of it was done: that is no attempt that the budget knows.
                 begun += 1;
-                if !is_refusal(&lost.error) && slot.blames() {
-                    upstream.health.failed();
-                }
                 last = Some(format!("the replica took no call: {}", lost.error));
                 continue;
             }
@@ -266,23 +282,28 @@ async fn carry(
         match &*lost.error {
             ConnectError::Refused => pool.fleet.report_refused(&upstream.instance),
             ConnectError::Gone => {}
-            // Whoever calls a replica that speaks HTTP/1 only gets no answer, and it no blame: callers choose what is
-            // spoken. One that has spoken HTTP/2 before has failed.
-            error if error.is_about_protocol() && !upstream.has_spoken_http2() => begun += 1,
+            error if is_not_spoken(error, &upstream) => begun += 1,
             // As for other requests: only what cost time counts.
             _ => {
-                if lost.first {
-                    upstream.health.failed();
-                    if upstream.health.is_suspicious() {
-                        pool.ejector.judge(&upstream, &pool.fleet.look());
-                    }
-                }
                 begun += 1;
                 owed = Some(upstream);
             }
         }
     }
     Err(Refused::new(Code::Unavailable, last.unwrap_or_else(|| ProxyError::NoReplica.to_string())))
+}
+
+/// Whether it speaks HTTP/1 only. Whoever calls it gets no answer, and it no blame: callers choose what is spoken. One that
+/// has spoken HTTP/2 before has failed.
+fn is_not_spoken(error: &ConnectError, upstream: &Upstream) -> bool {
+    error.is_about_protocol() && !upstream.has_spoken_http2()
+}
+
+/// Whether a replica that cannot be reached so has failed.
+fn blames(error: &ConnectError, upstream: &Upstream) -> bool {
+    !matches!(error, ConnectError::Refused | ConnectError::Gone)
+        && !error.is_our_own_want()
+        && !is_not_spoken(error, upstream)
 }
 
 /// Offers a call to a replica, and once more over a new connection if it has not looked at it.
@@ -318,7 +339,7 @@ async fn offer(
         let Some(body) = asking else {
             return Err(Unanswered::Refused(Refused::new(Code::Internal, "the call was given away")));
         };
-        let mut wait = Wait { upstream, traffic, is_over: false };
+        let mut wait = Wait { pool, upstream, traffic, is_over: false };
         let sent = tokio::select! {
             biased;
             sent = ask(&slot, head.clone(), body) => sent,
@@ -341,7 +362,7 @@ async fn offer(
                 }
                 again = true;
                 if !is_refusal(&lost.error) {
-                    after = way.calls.latest().max(slot.number()); // one that is not about to end as well
+                    after = slot.lost(way.calls.latest()); // one that is not about to end as well
                 }
             }
             Err(Lost { error, .. }) => {

@@ -69,10 +69,11 @@ pub(super) fn is_refusal(error: &h2::Error) -> bool {
 }
 
 /// Whether a replica that ended a call so has failed: with these it says that it does not want this one call, or not in
-/// this protocol, which any client can bring about.
+/// this protocol, which any client can bring about. What was ended from here is no end of its own.
 pub(super) fn is_the_replicas_fault(error: &h2::Error) -> bool {
     use h2::Reason;
-    !matches!(
+    let own = !error.is_io() && !error.is_remote() && !error.is_library();
+    !own && !matches!(
         error.reason().filter(|_| error.is_remote()),
         Some(
             Reason::REFUSED_STREAM

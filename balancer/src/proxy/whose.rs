@@ -1,0 +1,52 @@
+//! Whose a client's connection is.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::proxy_protocol::{Ends, Said};
+use crate::config::ProxyConfig;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose {
+    /// The client; the proxy before us where that does not know.
+    pub peer: SocketAddr,
+    /// The address that the client came to, if a proxy has said so; `None`: the connection's own.
+    pub here: Option<SocketAddr>,
+    /// Somebody's whom a proxy does not know: it has nothing of the rights that the proxy has.
+    pub is_unknown: bool,
+}
+
+impl Whose {
+    /// Its peer's own.
+    pub fn own(peer: SocketAddr) -> Self {
+        Self { peer, here: None, is_unknown: false }
+    }
+
+    /// The same, with what its peer, a proxy, has said of it.
+    #[must_use]
+    pub fn told(self, said: Said) -> Self {
+        match said {
+            Said::Ends(Ends { client, here }) => Self { here: Some(here), ..Self::own(client) },
+            Said::Local => self,
+            Said::Unknown => Self { is_unknown: true, ..self },
+        }
+    }
+
+    /// Whether its word about its own clients counts.
+    pub fn is_trusted(&self, config: &ProxyConfig) -> bool {
+        !self.is_unknown && config.trusts(self.peer.ip())
+    }
+
+    /// As who it may administer: one who is unknown comes from nowhere.
+    pub fn caller(&self) -> SocketAddr {
+        match self.is_unknown {
+            true => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            false => self.peer,
+        }
+    }
+
+    /// What a replica is told of it, over a connection that came to this address.
+    pub fn ends(&self, here: impl FnOnce() -> Option<SocketAddr>) -> Option<Ends> {
+        Some(Ends { client: self.peer, here: self.here.or_else(here)? })
+    }
+}
