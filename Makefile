@@ -14,24 +14,10 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start appliance build docker stop reload test otel verify fix plots bench bench-proxy bench-overlay soak fuzz data overlay bench-query image help
+.PHONY: start run appliance build docker stop reload test otel verify fix plots bench bench-proxy bench-overlay soak fuzz data overlay bench-query image help
 
-start: appliance ## build, start the balancer with its replicas, and say what to try next
-	@mkdir -p $(RUN)
-	@if [ -s $(RUN)/pid ] && [ "$$(cat /proc/$$(cat $(RUN)/pid)/comm 2>/dev/null)" = slipring ]; then \
-	  echo "the balancer runs already (process $$(cat $(RUN)/pid)); make stop ends it"; exit 1; fi
-	@: > $(RUN)/out
-	@setsid $(SLIPRING) balancer > $(RUN)/out 2> $(RUN)/log < /dev/null & echo $$! > $(RUN)/pid
-	@for _ in $$(seq 600); do \
-	  if [ "$$(wc -l < $(RUN)/out)" -ge 2 ]; then break; fi; \
-	  if ! kill -0 "$$(cat $(RUN)/pid)" 2>/dev/null; then cat $(RUN)/log >&2; rm -f $(RUN)/pid; exit 1; fi; \
-	  sleep 0.1; done
-	@if [ "$$(wc -l < $(RUN)/out)" -lt 2 ]; then \
-	  echo 'the balancer runs and does not say where it listens, after a minute; its last messages:' >&2; \
-	  tail $(RUN)/log >&2; echo 'make stop ends it' >&2; exit 1; fi
-	@cat $(RUN)/out
-	@url=$$(sed -n 's/^listening on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/'); \
-	admin=$$(sed -n 's/^admin on //p' $(RUN)/out); \
+start: run ## build, start the balancer with its replicas, and say what to try next
+	@$(URLS); \
 	$(SLIPRING) client --url $$url rep; \
 	printf '\nTry next:\n'; \
 	printf '  %-72s %s\n' \
@@ -43,6 +29,25 @@ start: appliance ## build, start the balancer with its replicas, and say what to
 	  "$(SLIPRING) client" 'a prompt' \
 	  'make stop' 'everything ends'; \
 	printf '\nIts messages are in $(RUN)/log.\n'
+
+# Where the balancer that runs listens, for a shell.
+URLS = url=$$(sed -n 's/^listening on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/'); \
+	admin=$$(sed -n 's/^admin on //p' $(RUN)/out | sed 's/0\.0\.0\.0/127.0.0.1/')
+
+run: appliance ## start a balancer in the background, with FLAGS (like "--set KEY=VALUE"), and say where it listens
+	@mkdir -p $(RUN)
+	@if [ -s $(RUN)/pid ] && [ "$$(cat /proc/$$(cat $(RUN)/pid)/comm 2>/dev/null)" = slipring ]; then \
+	  echo "the balancer runs already (process $$(cat $(RUN)/pid)); make stop ends it"; exit 1; fi
+	@: > $(RUN)/out
+	@setsid $(SLIPRING) balancer $(FLAGS) > $(RUN)/out 2> $(RUN)/log < /dev/null & echo $$! > $(RUN)/pid
+	@for _ in $$(seq 600); do \
+	  if [ "$$(wc -l < $(RUN)/out)" -ge 2 ]; then break; fi; \
+	  if ! kill -0 "$$(cat $(RUN)/pid)" 2>/dev/null; then cat $(RUN)/log >&2; rm -f $(RUN)/pid; exit 1; fi; \
+	  sleep 0.1; done
+	@if [ "$$(wc -l < $(RUN)/out)" -lt 2 ]; then \
+	  echo 'the balancer runs and does not say where it listens, after a minute; its last messages:' >&2; \
+	  tail $(RUN)/log >&2; echo 'make stop ends it' >&2; exit 1; fi
+	@cat $(RUN)/out
 
 appliance: ## build the appliance alone
 	@cargo build --release -p slipring
@@ -133,11 +138,31 @@ data: appliance ## the overlay's data: ARCHIVE=… unpacks one (tar, its folder 
 	else $(SLIPRING) overlay generate $(RUN)/data.new; fi; \
 	mv $(RUN)/data.new $(RUN)/data; echo $(RUN)/data
 
-overlay: appliance ## run the overlay's six processes until Ctrl-C (DATASET=the folder that holds YYYYMMDD/, CONFIG=another file)
+# The routes are the overlay's own paths over HTTP and gRPC.
+OVERLAY = --set fleet.replicas=0 --set state=$(RUN)/overlay.json \
+	--set pool.overlay.routes='/overlay/*,/OverlayNode/*' \
+	--set pool.overlay.overlay.topology=$(or $(CONFIG),overlay/topologies/baseline.json) \
+	--set pool.overlay.overlay.dataset_root=$(or $(DATASET),$(RUN)/data) \
+	--set pool.overlay.fleet.start_timeout=60s
+QUESTION = {\"parameter\":\"PM2.5\",\"min_value\":5,\"max_value\":35,\"limit\":100}
+
+overlay: appliance ## start the overlay's six processes under a balancer, and say what to try next (DATASET=the folder that holds YYYYMMDD/, CONFIG=another file)
 ifndef DATASET
 	@$(MAKE) --no-print-directory data
 endif
-	@$(SLIPRING) overlay up $(or $(CONFIG),overlay/topologies/baseline.json) --dataset-root $(or $(DATASET),$(RUN)/data)
+	@$(MAKE) --no-print-directory run FLAGS="$(OVERLAY)"
+	@$(URLS); \
+	for _ in $$(seq 600); do \
+	  if $(SLIPRING) client --url $$admin get '/readyz?all=true' > /dev/null 2>&1; then break; fi; sleep 0.1; done; \
+	$(SLIPRING) client --url $$url get '/rep?pool=overlay'; \
+	printf '\nTry next:\n'; \
+	printf '  %s\n    %s\n' \
+	  "curl -d '$(QUESTION)' $$url/overlay/query" 'a question: how many rows, and where the first chunk of them is' \
+	  "curl -H 'Accept: text/csv' -d '$(QUESTION)' $$url/overlay/query" 'the rows themselves' \
+	  "curl '$$admin/replicas?pool=overlay'" 'the processes: name, role, state, process id' \
+	  "curl -N '$$admin/events?pool=overlay'" 'what happens to them: kill one and watch' \
+	  'make stop' 'everything ends'; \
+	printf '\nIts messages are in $(RUN)/log. Without a balancer: slipring overlay up FILE --dataset-root FOLDER\n'
 
 bench-query: appliance ## load on the overlay, started if it does not run (DATASET=, CONFIG=, PROFILE=); figures in .slipring
 ifndef DATASET

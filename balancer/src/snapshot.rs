@@ -96,8 +96,17 @@ impl Snapshot {
     /// Whether nobody is well, and somebody is there that may answer all the same.
     pub fn is_in_panic(&self) -> bool {
         let well = |entry: &&Entry| entry.state == State::Live && entry.sick().is_none();
-        let entries = || self.entries.iter().flatten();
-        entries().find(well).is_none() && entries().any(|entry| entry.sick().is_some())
+        self.routed().find(well).is_none() && self.routed().any(|entry| entry.sick().is_some())
+    }
+
+    /// Those whom requests may go to: not every member of every pool.
+    fn routed(&self) -> impl Iterator<Item = &Entry> {
+        self.table.members().iter().filter_map(|member| self.entry(member.id))
+    }
+
+    /// Whether somebody is live whom requests may go to.
+    pub fn can_answer(&self) -> bool {
+        self.routed().any(|entry| entry.state == State::Live)
     }
 
     /// Everyone who can be connected to.

@@ -11,6 +11,7 @@ use crate::fleet::handle::Fleet;
 use crate::fleet::past::Past;
 use crate::fleet::runtime::docker::{self, DockerRuntime, Family};
 use crate::fleet::runtime::fixed::FixedRuntime;
+use crate::fleet::runtime::mixed::MixedRuntime;
 use crate::fleet::runtime::process::ProcessRuntime;
 use crate::fleet::shell::{BeginError, Surroundings, begin};
 
@@ -60,6 +61,7 @@ pub async fn begin_pool(
 ) -> Result<Begun, PoolError> {
     let (exits, ends) = mpsc::channel(EXITS);
     let past = Past::recall(config)?;
+    let given = config.overlay.as_ref().map(|overlay| &*overlay.members);
     let ((fleet, own_addresses), runtime) = if config.fleet.runtime == RuntimeChoice::Static {
         (begin(config, past, FixedRuntime::default(), ends, around).await?, "static")
     } else if wants_docker(config, &past).await? {
@@ -67,6 +69,10 @@ pub async fn begin_pool(
         let label = past.label(config, container.as_deref())?.ok_or(PoolError::NoLabel)?;
         let runtime = DockerRuntime::connect(config.docker.clone(), label, exits);
         let runtime = runtime.await.map_err(BeginError::from)?.among(family);
+        let runtime = match given {
+            Some(members) => runtime.with_members(members, config.prefix()),
+            None => runtime,
+        };
         (begin(config, past, runtime, ends, around).await?, "docker")
     } else {
         if past.runtime() == Some("docker") {
@@ -79,7 +85,15 @@ pub async fn begin_pool(
         let command = config.process.command.clone();
         let runtime =
             ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
-        (begin(config, past, runtime, ends, around).await?, "process")
+        let begun = match given {
+            Some(members) => {
+                let here = runtime.with_members(members);
+                let runtime = MixedRuntime::new(here, FixedRuntime::elsewhere(members));
+                begin(config, past, runtime, ends, around).await?
+            }
+            None => begin(config, past, runtime, ends, around).await?,
+        };
+        (begun, "process")
     };
     Ok(Begun { fleet, own_addresses, runtime })
 }

@@ -107,7 +107,7 @@ fn given(arguments: Arguments) -> Given {
     let mut flags: BTreeMap<_, _> =
         short.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     flags.extend(arguments.set);
-    Given { file: arguments.config, flags }
+    Given { file: arguments.config, flags, overlay: Some(crate::overlay::members) }
 }
 
 async fn serve(config: Config, given: Given) -> ExitCode {

@@ -14,6 +14,7 @@ mod faults;
 pub mod frames;
 mod http;
 mod load;
+pub mod overlay;
 pub mod raw;
 pub mod replica;
 mod skip;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 /// What `SLIPRING_REQUIRE` can make compulsory, and what it stands for. `.ci/rules` reads this list, too.
-const WHAT: [(&str, &str); 10] = [
+const WHAT: [(&str, &str); 11] = [
     ("connections", "room for ten thousand connections in the kernel's table of them"),
     ("deny", "cargo-deny, for `make verify`"),
     ("docker", "a Docker engine"),
@@ -11,6 +11,7 @@ const WHAT: [(&str, &str); 10] = [
     ("ipv6", "an IPv6 loopback"),
     ("long", "storms as long as they are meant to be"),
     ("namespaces", "leave to make a process namespace"),
+    ("netns", "leave to make a network namespace, and iproute2"),
     ("network", "an address of this machine beside its loopback"),
     ("nginx", "nginx, to compare with"),
     ("slowhttptest", "the attacker of that name"),

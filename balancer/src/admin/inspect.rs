@@ -47,17 +47,19 @@ pub(super) async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// A replica is live, and the balancer is not on its way out: send requests here. `?all=true` asks for every member of
-/// every pool.
+/// A replica is live that takes requests, and the balancer is not on its way out: send requests here. `?all=true` asks
+/// for every member of every pool.
 pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     let pools = admin.pools.load_full();
-    let (live, members) =
-        pools.all().map(|pool| pool.fleet.look()).fold((0, 0), |(live, members), snapshot| {
-            (live + snapshot.count(ReplicaState::Live), members + snapshot.len())
-        });
+    let (mut live, mut members, mut can_answer) = (0, 0, false);
+    for snapshot in pools.all().map(|pool| pool.fleet.look()) {
+        live += snapshot.count(ReplicaState::Live);
+        members += snapshot.len();
+        can_answer |= snapshot.can_answer();
+    }
     let wanted = if query.as_deref() == Some("all=true") { members } else { 1 };
     let stopping = admin.stopping.is_cancelled();
-    let ready = live > 0 && live >= wanted && !stopping;
+    let ready = can_answer && live >= wanted && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": ready, "live": live, "members": members, "stopping": stopping })))
         .into_response()
@@ -72,7 +74,7 @@ pub(super) async fn pools(State(admin): State<Admin>) -> Json<Value> {
             true => pools.config.paths.clone(),
             false => pool.config.routes.iter().map(ToString::to_string).collect(),
         };
-        json!({
+        let mut described = json!({
             "name": &*pool.config.name,
             "routes": routes,
             "placement": describe(snapshot.table.placement()),
@@ -80,7 +82,14 @@ pub(super) async fn pools(State(admin): State<Admin>) -> Json<Value> {
             "static": !pool.config.fleet.upstreams.is_empty(),
             "N": snapshot.len(),
             "live": snapshot.count(ReplicaState::Live),
-        })
+        });
+        if let Some(overlay) = &pool.config.overlay {
+            let members = overlay.members.iter();
+            let roles: serde_json::Map<_, _> =
+                members.map(|member| (member.name.clone(), json!(member.role))).collect();
+            described["overlay"] = json!(roles);
+        }
+        described
     };
     Json(json!({ "pools": pools.all().map(described).collect::<Vec<_>>() }))
 }

@@ -13,6 +13,7 @@ use super::payload::Payload;
 use super::refusal::Refusal;
 use crate::config::PoolConfig;
 use crate::fleet::core::ring_member;
+use crate::fleet::request::RequestError;
 use crate::snapshot::Snapshot;
 
 /// `{"add": 2}`, `{"remove": ["Server-2"]}`, or both.
@@ -37,6 +38,8 @@ pub(super) enum PlanError {
         "the members of this pool are listed in fleet.upstreams: only what their removal moves can be planned"
     )]
     Listed,
+    #[error("{}", RequestError::Fixed)]
+    Fixed,
     #[error(transparent)]
     Placement(#[from] PlacementError),
 }
@@ -71,6 +74,9 @@ fn consider(snapshot: &Snapshot, body: &[u8], config: &PoolConfig) -> Result<Val
     for name in &plan.remove {
         let member = snapshot.views.iter().find(|view| view.name == *name && snapshot.names.contains(name));
         after = after.without(member.ok_or_else(|| PlanError::Unknown(name.clone()))?.id);
+    }
+    if plan.add > 0 && config.overlay.is_some() {
+        return Err(PlanError::Fixed);
     }
     if plan.add > 0 && !config.fleet.upstreams.is_empty() {
         return Err(PlanError::Listed);

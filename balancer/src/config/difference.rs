@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::keys::{Effect, KeyChange};
+use super::overlay::TOPOLOGY;
 use super::{Config, PoolConfig};
 
 /// Everything that a reload changes.
@@ -59,15 +60,29 @@ impl Difference {
                 pools.removed.push(old.name.to_string());
                 continue;
             };
+            let prefix = if old.is_default() { String::new() } else { format!("pool.{}.", old.name) };
             if old != new {
                 pools.changed.push(old.name.to_string());
             }
-            // Addresses make the runtime of a pool static, also where its key says nothing.
-            let key = format!(
-                "{}fleet.runtime",
-                if old.is_default() { String::new() } else { format!("pool.{}.", old.name) }
-            );
-            if old.fleet.runtime != new.fleet.runtime && fixed.iter().all(|change| change.key != key) {
+            // The file of an overlay may say something else under the same name.
+            let key = format!("{prefix}{TOPOLOGY}");
+            if let (Some(was), Some(is)) = (&old.overlay, &new.overlay)
+                && was.members != is.members
+                && fixed.iter().all(|change| change.key != key)
+            {
+                let file = is.topology.display();
+                fixed.push(KeyChange {
+                    key,
+                    was: format!("{file} as it was read"),
+                    is: format!("{file} as it is now"),
+                });
+            }
+            // Addresses make the runtime of a pool static, also where its key says nothing; what an overlay makes of it
+            // was told with its file.
+            let key = format!("{prefix}fleet.runtime");
+            let alike = old.overlay.is_some() == new.overlay.is_some();
+            if alike && old.fleet.runtime != new.fleet.runtime && fixed.iter().all(|change| change.key != key)
+            {
                 let word = |pool: &PoolConfig| format!("{:?}", pool.fleet.runtime).to_lowercase();
                 fixed.push(KeyChange { key, was: word(old), is: word(new) });
             }

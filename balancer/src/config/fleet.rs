@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use slipring_hashing::{Placement, Weight};
 
 use super::keys::Effect::{AtReload, AtRestart};
+use super::overlay::TOPOLOGY;
 use super::parse;
 use super::reader::Reader;
 
@@ -209,7 +210,13 @@ pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
     if !fleet.upstreams.is_empty() && !r.is_set("fleet.runtime") && r.is_pool() {
         fleet.runtime = RuntimeChoice::Static;
     }
-    if (fleet.runtime == RuntimeChoice::Static) == fleet.upstreams.is_empty() {
+    // So does one that is an overlay, which starts its processes.
+    let is_overlay = r.is_set(TOPOLOGY);
+    let inherited = fleet.upstreams.is_empty() && !r.is_set("fleet.runtime");
+    if is_overlay && inherited && fleet.runtime == RuntimeChoice::Static {
+        fleet.runtime = RuntimeChoice::Process;
+    }
+    if !is_overlay && (fleet.runtime == RuntimeChoice::Static) == fleet.upstreams.is_empty() {
         r.mistake(
             &["fleet.upstreams", "fleet.runtime"],
             "addresses, with fleet.runtime = \"static\" and only with it",

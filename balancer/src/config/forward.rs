@@ -11,6 +11,9 @@ use super::upstream::{self, UpstreamConfig};
 use crate::proxy::ejection::Policy;
 use crate::proxy::key::KeySource;
 
+/// Where a result's name stands in the paths of an overlay: `/overlay/query/{uid}/{chunk}`.
+const UID: std::num::NonZeroU8 = std::num::NonZeroU8::new(3).expect("three");
+
 /// How requests are carried to replicas.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardConfig {
@@ -44,9 +47,11 @@ pub struct ForwardConfig {
     pub upstream: UpstreamConfig,
 }
 
-pub(super) fn read(r: &mut Reader<'_>) -> ForwardConfig {
+/// An `overlay`'s cursors stay with one leader unless `proxy.key` says otherwise.
+pub(super) fn read(r: &mut Reader<'_>, overlay: bool) -> ForwardConfig {
     r.section("proxy", "The data plane.");
-    let key = r.key("proxy.key", AtReload, "[\"random\"]", "Where a request's key comes from, the first that has one: header:NAME, cookie:NAME, query:NAME, path, uri (path and query), client, random.", parse::key_sources);
+    let key = r.key("proxy.key", AtReload, "[\"random\"]", "Where a request's key comes from, the first that has one: header:NAME, cookie:NAME, query:NAME, segment:N (the path's Nth piece), path, uri (path and query), client, random. Of an overlay it is segment:3 unless it is set.", parse::key_sources);
+    let key = if overlay && !r.is_set_anywhere("proxy.key") { vec![KeySource::Segment(UID)] } else { key };
     let connect_timeout =
         r.key("proxy.connect_timeout", AtReload, "1s", "To a replica's accept; over TLS to the end of the handshake, for gRPC to the first answer in HTTP/2. For replicas that are far away 1 s may be little.", parse::duration);
     let first_byte_timeout = r.key(

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, DEFAULT_FILE, Sources};
+use super::{Config, ConfigError, DEFAULT_FILE, ReadOverlay, Sources};
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Given {
     pub file: Option<PathBuf>,
     /// Settings: key, value.
     pub flags: BTreeMap<String, String>,
+    /// Who can read an overlay's file.
+    pub overlay: Option<ReadOverlay>,
 }
 
 /// Why there is no configuration.
@@ -47,7 +49,14 @@ impl Given {
             Err(source) => return Err(LoadError::File { file: path.to_owned(), source }),
         };
         let (environment, unreadable) = readable(std::env::vars_os());
-        Ok(Sources { file, environment, unreadable, flags: self.flags.clone(), files: true })
+        Ok(Sources {
+            file,
+            environment,
+            unreadable,
+            flags: self.flags.clone(),
+            files: true,
+            overlay: self.overlay,
+        })
     }
 
     /// Reads and validates everything. The file that was read is required from then on: the next time, that it is gone

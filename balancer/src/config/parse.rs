@@ -255,7 +255,8 @@ pub(super) fn optional_address(written: &Written) -> Parsed<Option<SocketAddr>> 
 }
 
 pub(super) fn key_sources(written: &Written) -> Parsed<Vec<KeySource>> {
-    let expected = || "a list of header:NAME, cookie:NAME, query:NAME, path, uri, client, random".to_owned();
+    let expected =
+        || "a list of header:NAME, cookie:NAME, query:NAME, segment:N, path, uri, client, random".to_owned();
     let sources: Option<Vec<_>> = written.list().iter().map(|text| KeySource::parse(text)).collect();
     sources.filter(|sources| !sources.is_empty()).ok_or_else(expected)
 }

@@ -10,9 +10,10 @@ use slipring_hashing::Placement;
 use super::fleet::{FleetConfig, RuntimeChoice};
 use super::forward::ForwardConfig;
 use super::keys::Effect::AtReload;
+use super::overlay::OverlayConfig;
 use super::reader::{Origin, Reader};
 use super::runtime::{DockerConfig, ProcessConfig, read_docker, read_process};
-use super::{fleet, forward, parse, ring};
+use super::{fleet, forward, overlay, parse, ring};
 use crate::proxy::route::{Pattern, is_administrative};
 
 /// What the pool without a name is called where a name is needed.
@@ -37,6 +38,8 @@ pub struct PoolConfig {
     pub process: ProcessConfig,
     /// The Docker runtime.
     pub docker: DockerConfig,
+    /// Whose processes the replicas are, if they are an overlay's.
+    pub overlay: Option<OverlayConfig>,
     /// The label of its containers when none is configured and none can be remembered.
     pub fallback_label: Option<String>,
     /// How keys are placed on replicas.
@@ -60,7 +63,7 @@ impl PoolConfig {
 
     /// What its first replicas' names begin with, and those that are drawn.
     pub fn prefix(&self) -> &str {
-        if self.is_default() { "Server" } else { &self.name }
+        prefix_of(&self.name)
     }
 
     /// What a replica is called among those of all pools.
@@ -80,9 +83,10 @@ impl PoolConfig {
 
     pub(super) fn read(r: &mut Reader<'_>, name: &str, balancer: &Balancer) -> Self {
         let placement = ring::read(r);
-        let fleet = fleet::read(r, &placement);
+        let mut fleet = fleet::read(r, &placement);
         let process = read_process(r);
         let docker = read_docker(r);
+        let overlay = overlay::read(r, prefix_of(name), &mut fleet, &process, placement.capacity());
         let is_default = name == DEFAULT;
         let Balancer { listen, state } = balancer;
         if fleet.runtime == RuntimeChoice::Docker
@@ -99,10 +103,10 @@ impl PoolConfig {
             (listen.port() != 0).then(|| label_of(&format!("slipring-{}", listen.port()), name));
         let state =
             state.as_deref().map(|path| if is_default { path.to_owned() } else { beside(path, name) });
-        let forward = forward::read(r);
-        forward.upstream.check(r, &fleet, &process, &docker);
+        let forward = forward::read(r, overlay.is_some());
+        forward.upstream.check(r, &fleet, &process, &docker, overlay.is_some());
         let (name, routes) = (name.into(), Vec::new());
-        Self { name, routes, state, fleet, process, docker, fallback_label, placement, forward }
+        Self { name, routes, state, fleet, process, docker, overlay, fallback_label, placement, forward }
     }
 
     /// All pools with names. Their containers are told apart by a label each: `main`'s with their name.
@@ -161,6 +165,10 @@ impl PoolConfig {
         pool.docker.fleet = pool.docker.fleet.or_else(derived);
         pool
     }
+}
+
+fn prefix_of(name: &str) -> &str {
+    if name == DEFAULT { "Server" } else { name }
 }
 
 fn check_name(r: &mut Reader<'_>, name: &str, origin: &Origin, before: usize) {

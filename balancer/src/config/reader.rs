@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Effect, Keys, Value};
 use super::names::{Names, pool_of};
+use super::overlay::ReadOverlay;
 use super::parse::Expected;
 use super::report::{ConfigError, Mistake};
 
@@ -25,6 +26,8 @@ pub struct Sources {
     /// Whether what the files of our own servers' certificates hold is looked at, too. Those for TLS to replicas are read
     /// in any case: what is in them is what is configured.
     pub files: bool,
+    /// Who can read an overlay's file; `None`: it is not looked at.
+    pub overlay: Option<ReadOverlay>,
 }
 
 /// Where a setting was written.
@@ -378,6 +381,11 @@ impl<'a> Reader<'a> {
         self.sources.files
     }
 
+    /// Who can read an overlay's file.
+    pub(super) fn overlay(&self) -> Option<ReadOverlay> {
+        self.sources.overlay
+    }
+
     /// A variable that is not one of our own.
     pub(super) fn variable(&self, name: &str) -> Option<&'a str> {
         self.sources.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -504,7 +512,9 @@ impl<'a> Reader<'a> {
 }
 
 /// Variables that other parts of the program read.
-const NOT_SETTINGS: [&str; 8] = [
+const NOT_SETTINGS: [&str; 10] = [
+    "SLIPRING_DATASET_ROOT",
+    "SLIPRING_CACHE",
     "SLIPRING_REQUIRE",
     MAY_BE_ANY_PATH,
     "SLIPRING_URL",

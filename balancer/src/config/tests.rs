@@ -2,6 +2,7 @@ use slipring_hashing::{HashPair, Placement};
 
 use super::*;
 
+mod overlay;
 mod pools;
 mod reload;
 mod upstream;
@@ -15,6 +16,7 @@ fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> 
         unreadable: Vec::new(),
         flags: owned(flags),
         files: false,
+        overlay: None,
     }
 }
 

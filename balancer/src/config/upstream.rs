@@ -150,8 +150,9 @@ impl UpstreamConfig {
         fleet: &FleetConfig,
         process: &ProcessConfig,
         docker: &DockerConfig,
+        overlay: bool,
     ) {
-        let (program, image) = (!process.command.is_empty(), docker.image.is_some());
+        let (program, image) = (!process.command.is_empty() && !overlay, docker.image.is_some() && !overlay);
         let can = match fleet.runtime {
             RuntimeChoice::Static => true,
             RuntimeChoice::Process => program,
@@ -161,7 +162,7 @@ impl UpstreamConfig {
         if can {
             return;
         }
-        let own = "replicas that speak it (fleet.runtime = \"static\" with fleet.upstreams, or your own in process.command or docker.image): the demonstration replica does not";
+        let own = "replicas that speak it (fleet.runtime = \"static\" with fleet.upstreams, or your own in process.command or docker.image): the demonstration replica does not, nor does an overlay";
         if self.security != UpstreamSecurity::Off {
             r.mistake(&["proxy.upstream_tls"], own);
         }

@@ -1,6 +1,6 @@
 //! What the fleet tells the world: a bounded history, and a broadcast of what follows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -21,6 +21,9 @@ pub struct FleetEvent {
     /// Whose fleet it was.
     #[serde(serialize_with = "as_text")]
     pub pool: Arc<str>,
+    /// What the replica is among the others, if it is not like them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// What happened.
     #[serde(flatten)]
     pub news: News,
@@ -81,6 +84,7 @@ struct Log {
 pub struct Events {
     /// In whose name events are published.
     pool: Arc<str>,
+    roles: Arc<BTreeMap<String, String>>,
     log: Arc<Mutex<Log>>,
     live: broadcast::Sender<Arc<FleetEvent>>,
 }
@@ -89,7 +93,8 @@ impl Events {
     /// No events yet. Their numbers begin at the clock's milliseconds, so that those of an earlier life are lower.
     pub fn starting_at(unix_ms: u64) -> Self {
         let log = Log { history: VecDeque::with_capacity(HISTORY), next: unix_ms };
-        Self { pool: DEFAULT.into(), log: Arc::new(Mutex::new(log)), live: broadcast::Sender::new(HISTORY) }
+        let (pool, roles, log) = (DEFAULT.into(), Arc::default(), Arc::new(Mutex::new(log)));
+        Self { pool, roles, log, live: broadcast::Sender::new(HISTORY) }
     }
 
     /// The same place, for the events of this pool.
@@ -97,10 +102,17 @@ impl Events {
         Self { pool: pool.clone(), ..self.clone() }
     }
 
+    /// The same place, where replicas of these names have these roles.
+    pub fn with_roles(self, roles: BTreeMap<String, String>) -> Self {
+        Self { roles: Arc::new(roles), ..self }
+    }
+
     /// Publishes one event. Nobody need be listening.
     pub fn publish(&self, unix_ms: u64, news: News) {
+        let role = news.replica().and_then(|replica| self.roles.get(replica)).cloned();
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let event = Arc::new(FleetEvent { sequence: log.next, unix_ms, pool: self.pool.clone(), news });
+        let event = FleetEvent { sequence: log.next, unix_ms, pool: self.pool.clone(), role, news };
+        let event = Arc::new(event);
         log.next += 1;
         if log.history.len() == HISTORY {
             log.history.pop_front();
@@ -124,6 +136,27 @@ impl Events {
 }
 
 impl News {
+    /// To whom it happened, if it was one replica.
+    pub fn replica(&self) -> Option<&str> {
+        match self {
+            Self::Added { replica, .. }
+            | Self::Adopted { replica, .. }
+            | Self::Spawning { replica, .. }
+            | Self::Started { replica, .. }
+            | Self::SpawnFailed { replica, .. }
+            | Self::Live { replica }
+            | Self::Suspect { replica, .. }
+            | Self::Flatlined { replica, .. }
+            | Self::Respawning { replica, .. }
+            | Self::Renamed { replica, .. }
+            | Self::Draining { replica }
+            | Self::Stopped { replica }
+            | Self::Orphan { replica }
+            | Self::StopFailed { replica, .. } => Some(replica),
+            Self::Reloaded { .. } | Self::ReloadRefused { .. } | Self::Warning { .. } => None,
+        }
+    }
+
     /// The event's name, as `/events` and the metrics call it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use super::events::{Events, News};
 use super::memory::{Memory, Recollection, Remembered};
 use super::runtime::{Found, Runtime, RuntimeError};
 use super::shell::BeginError;
-use crate::config::{Listed, PoolConfig, RuntimeChoice};
+use crate::config::{FixedMember, Listed, PoolConfig, RuntimeChoice};
 
 /// What is known before anything was asked of a runtime.
 #[derive(Debug)]
@@ -28,7 +28,9 @@ impl Past {
         let path = config.state.clone().filter(|_| config.fleet.runtime != RuntimeChoice::Static);
         let memory = path.map(|path| Memory::open(path, &config.placement)).transpose()?;
         let recollection = memory.as_ref().map_or(Ok(Recollection::Nothing), Memory::recall)?;
-        if let Recollection::Members { members, .. } = &recollection {
+        if let Recollection::Members { members, .. } = &recollection
+            && config.overlay.is_none()
+        {
             check_room(config, members.len(), "are remembered")?;
         }
         Ok(Self { memory, recollection })
@@ -76,19 +78,25 @@ impl Past {
             memory.run_by(runtime.name());
         }
         let corrupt = match self.recollection {
-            Recollection::Members { members, .. } => return Ok((members, memory)),
+            Recollection::Members { members, .. } if config.overlay.is_none() => {
+                return Ok((members, memory));
+            }
             Recollection::Corrupt(why) => Some(why),
-            Recollection::Nothing => None,
+            Recollection::Nothing | Recollection::Members { .. } => None,
         };
-        let mut members = adopted(found);
+        let mut members = match &config.overlay {
+            Some(_) => Vec::new(),
+            None => adopted(found),
+        };
         if members.is_empty() {
-            members = match config.fleet.runtime {
-                RuntimeChoice::Static => listed(&config.fleet.upstreams),
+            members = match (&config.overlay, config.fleet.runtime) {
+                (Some(overlay), _) => given(&overlay.members),
+                (None, RuntimeChoice::Static) => listed(&config.fleet.upstreams),
                 _ => first_members(config.prefix(), config.fleet.replicas),
             };
             let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
             runtime.vet(&names).await.map_err(|error| match error {
-                RuntimeError::Foreign { name, owner } => {
+                RuntimeError::Foreign { name, owner } if config.overlay.is_none() => {
                     BeginError::FirstName { prefix: config.prefix().to_owned(), name, owner }
                 }
                 other => other.into(),
@@ -131,14 +139,20 @@ fn first_members(prefix: &str, count: usize) -> Vec<Remembered> {
     (0..u16::MAX).take(count).map(member).collect()
 }
 
-/// The listed addresses with the identities 0, 1, …
+/// The listed addresses.
 fn listed(upstreams: &[Listed]) -> Vec<Remembered> {
-    let member = |(id, listed): (u16, &Listed)| Remembered {
-        id: ReplicaId(id),
-        name: listed.address.to_string(),
-        claims: Vec::new(),
-    };
-    (0..u16::MAX).zip(upstreams).map(member).collect()
+    numbered(upstreams.iter().map(|listed| listed.address.to_string()))
+}
+
+/// An overlay's processes.
+fn given(members: &[FixedMember]) -> Vec<Remembered> {
+    numbered(members.iter().map(|member| member.name.clone()))
+}
+
+/// Names with the identities 0, 1, …
+fn numbered(names: impl Iterator<Item = String>) -> Vec<Remembered> {
+    let member = |(id, name)| Remembered { id: ReplicaId(id), name, claims: Vec::new() };
+    (0..u16::MAX).zip(names).map(member).collect()
 }
 
 /// Tells what the operator should know of the beginning.

@@ -44,6 +44,11 @@ pub enum RequestError {
     /// No member has that name.
     #[error("there is no replica '{0}'; GET /rep lists them")]
     Unknown(String),
+    /// The members are given.
+    #[error(
+        "the members of this pool are the processes of its overlay: change overlay.topology and restart the balancer"
+    )]
+    Fixed,
     /// The balancer is on its way out.
     #[error("the balancer is shutting down")]
     ShuttingDown,

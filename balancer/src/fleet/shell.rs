@@ -91,7 +91,9 @@ pub async fn begin<R: Runtime>(
     runtime.prepare().await?;
     let own_addresses = runtime.own_addresses().await;
     let unix_ms = unix_ms();
-    let events = around.events.of_pool(&config.name);
+    let members = config.overlay.iter().flat_map(|overlay| &overlay.members);
+    let roles = members.map(|member| (member.name.clone(), member.role.clone())).collect();
+    let events = around.events.of_pool(&config.name).with_roles(roles);
     let started = Instant::now();
     let found = runtime.list().await?;
     let (remembered, memory) =

@@ -84,6 +84,15 @@ pub enum Handle {
     Upstream(String),
 }
 
+/// What is given of a member that is no replica like any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// What it is among the others.
+    pub role: String,
+    /// Whether it is on the ring.
+    pub is_routed: bool,
+}
+
 /// One replica as `/replicas` and the snapshot show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReplicaView {
@@ -92,6 +101,9 @@ pub struct ReplicaView {
     /// Its number: the contract's `SERVER_ID`.
     #[serde(serialize_with = "as_number")]
     pub id: ReplicaId,
+    /// What it is among the others, if it is not like them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Its state.
     pub state: State,
     /// Which start of it this is.

@@ -191,7 +191,7 @@ impl Ejector {
     fn eject(&self, upstream: &Upstream, snapshot: &Snapshot, why: &str, now: Duration) {
         let _alone = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let out = snapshot.upstreams().filter(|other| other.health.is_ejected()).count();
-        if upstream.health.is_ejected() || !self.policy.has_room(out, snapshot.len()) {
+        if upstream.health.is_ejected() || !self.policy.has_room(out, snapshot.table.len()) {
             return;
         }
         let sentence = upstream.health.record().eject(&self.policy, now);

@@ -1,5 +1,7 @@
 //! Where a request's key comes from: the first configured source that the request has.
 
+use std::num::NonZeroU8;
+
 use http::header::HeaderName;
 use httparse::Header;
 use rand::Rng;
@@ -20,6 +22,8 @@ pub enum KeySource {
     Path,
     /// The path and the query, as they were sent: nginx's `$request_uri`.
     Uri,
+    /// A piece of the path between its slashes, counted from one.
+    Segment(NonZeroU8),
     /// The client's address as text, without the port.
     Client,
     /// A header.
@@ -31,7 +35,7 @@ pub enum KeySource {
 }
 
 impl KeySource {
-    /// `random`, `path`, `uri`, `client`, `header:NAME`, `cookie:NAME` or `query:NAME`.
+    /// `random`, `path`, `uri`, `client`, `segment:N`, `header:NAME`, `cookie:NAME` or `query:NAME`.
     pub fn parse(text: &str) -> Option<Self> {
         let token = |name: &str| !name.is_empty() && !name.contains([';', '=', '&', ',', ' ']);
         Some(match text.split_once(':') {
@@ -39,6 +43,7 @@ impl KeySource {
             None if text == "path" => Self::Path,
             None if text == "uri" => Self::Uri,
             None if text == "client" => Self::Client,
+            Some(("segment", number)) => Self::Segment(number.parse().ok()?),
             Some(("header", name)) => Self::Header(name.parse().ok()?),
             Some(("cookie", name)) if token(name) => Self::Cookie(name.to_owned()),
             Some(("query", name)) if token(name) => Self::Query(name.to_owned()),
@@ -52,6 +57,7 @@ impl KeySource {
             Self::Random => Some(Found::Id(rand::rng().random_range(REQUEST_IDS))),
             Self::Path => bytes(request.target.path().as_bytes()),
             Self::Uri => bytes(request.target.path_and_query.as_bytes()),
+            Self::Segment(number) => bytes(segment(request.target.path(), *number)?.as_bytes()),
             Self::Client => bytes(client.address().as_bytes()),
             Self::Header(name) => bytes(request.field(name.as_str())?),
             Self::Cookie(name) => bytes(cookie(request.fields, name)?),
@@ -67,6 +73,7 @@ impl std::fmt::Display for KeySource {
             Self::Path => f.write_str("path"),
             Self::Uri => f.write_str("uri"),
             Self::Client => f.write_str("client"),
+            Self::Segment(number) => write!(f, "segment:{number}"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
@@ -97,6 +104,11 @@ impl Found {
 pub fn of(sources: &[KeySource], request: &Request<'_>, client: &ClientName) -> Found {
     let found = sources.iter().find_map(|source| source.find(request, client));
     found.unwrap_or_else(|| Found::Id(rand::rng().random_range(REQUEST_IDS)))
+}
+
+/// One that is empty is none.
+fn segment(path: &str, number: NonZeroU8) -> Option<&str> {
+    path.split('/').nth(number.get().into()).filter(|segment| !segment.is_empty())
 }
 
 fn cookie<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
@@ -132,6 +144,9 @@ mod tests {
     fn each_source_and_the_fallback_to_the_next() {
         check(&["path"], b"/home/7");
         check(&["uri"], b"/home/7?user=ann&users=bob&empty=");
+        check(&["segment:1"], b"home");
+        check(&["segment:2"], b"7");
+        check(&["segment:3", "segment:255", "client"], b"10.0.0.7");
         check(&["client"], b"10.0.0.7");
         check(&["header:x-user"], b"carl");
         check(&["cookie:session"], b"abc");
@@ -153,7 +168,18 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_source() {
-        for text in ["", "header:", "header:a b", "cookie:", "query:a=b", "host", "random:1"] {
+        for text in [
+            "",
+            "header:",
+            "header:a b",
+            "cookie:",
+            "query:a=b",
+            "host",
+            "random:1",
+            "segment:0",
+            "segment:-1",
+            "segment:256",
+        ] {
             assert_eq!(KeySource::parse(text), None, "{text}");
         }
     }

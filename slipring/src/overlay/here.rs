@@ -10,7 +10,7 @@ pub(super) fn processes(topology: &Topology) -> Vec<&Process> {
 }
 
 /// Whether a name or an address is this machine's: what can be bound here is.
-fn is_here(host: &str) -> bool {
+pub(super) fn is_here(host: &str) -> bool {
     let addresses = (host, 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     addresses.iter().any(|address| is_own(address.ip()))
 }

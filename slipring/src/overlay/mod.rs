@@ -1,16 +1,18 @@
-//! `slipring overlay`: one process of it, all of this host, or load on them.
+//! `slipring overlay`: one process of it, all of this host, or load on them; and an overlay as a pool of the balancer.
 
 mod bench;
 mod children;
 mod generate;
 mod here;
 mod node;
+mod pool;
 mod up;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+pub(crate) use pool::members;
 use slipring_overlay::disk_cache::DiskCache;
 use slipring_overlay::topology::{Chunking, Fairness, Forwarding, Overrides, Profile, Topology};
 

@@ -1,5 +1,6 @@
 //! `slipring overlay node`: one process.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -24,9 +25,20 @@ pub(crate) struct Arguments {
     /// Where to listen, if not where the file says.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Where a process is found, if not where the file says; once for each.
+    #[arg(long, value_name = "ID=HOST:PORT", value_parser = place)]
+    at: Vec<(String, String, u16)>,
     /// End with this parent process, however it ends.
     #[arg(long, hide = true)]
     parent: Option<u32>,
+}
+
+fn place(text: &str) -> Result<(String, String, u16), String> {
+    let parts = text.split_once('=').and_then(|(id, place)| Some((id, place.rsplit_once(':')?)));
+    let place = parts.and_then(|(id, (host, port))| {
+        Some((id.to_owned(), host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+    });
+    place.ok_or_else(|| "expected a process and its place, like B=10.0.0.2:60052".to_owned())
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
@@ -36,10 +48,19 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         complain(&error);
         return ExitCode::FAILURE;
     }
-    let topology = match super::read(&arguments.config) {
+    let mut topology = match super::read(&arguments.config) {
         Ok(topology) => topology,
         Err(code) => return code,
     };
+    for (id, host, port) in &arguments.at {
+        match topology.processes.get_mut(id.as_str()) {
+            Some(process) => (process.host, process.port) = (host.clone(), *port),
+            None => {
+                eprintln!("slipring: --at {id}=…: {} has no process '{id}'", arguments.config.display());
+                return ExitCode::from(2);
+            }
+        }
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -70,7 +91,14 @@ async fn serve(arguments: Arguments, topology: slipring_overlay::topology::Topol
     let (signals, listener) = match bound.and_then(|listener| Ok((Signals::new()?, listener))) {
         Ok(both) => both,
         Err(error) => {
-            eprintln!("slipring: process {id} cannot listen on {}: {error}", process.authority());
+            // The contract's ports are among those that Linux gives to connections.
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse => {
+                    ": end who listens there; if it was a connection's own port, net.ipv4.ip_local_reserved_ports keeps it free"
+                }
+                _ => "",
+            };
+            eprintln!("slipring: process {id} cannot listen on {}: {error}{advice}", process.authority());
             return ExitCode::FAILURE;
         }
     };

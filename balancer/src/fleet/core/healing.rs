@@ -174,6 +174,7 @@ impl Core {
     /// are answered and nobody else could answer them, it stays.
     fn is_the_last_that_serves(&self, id: ReplicaId, now: Duration) -> bool {
         let others = self.members.values().filter(|member| member.instance.id != id);
+        let others = others.filter(|member| self.is_routed(&member.instance.name));
         let served = self.members.get(&id).and_then(|member| member.served_at);
         others.into_iter().all(|other| other.phase != Phase::Live)
             && served.is_some_and(|at| now.saturating_sub(at) <= self.settings.heartbeat_interval)

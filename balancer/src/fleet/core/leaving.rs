@@ -36,10 +36,11 @@ impl Leaving {
         self.stage == Stage::AwaitingSpawn
     }
 
-    pub(super) fn view(&self) -> ReplicaView {
+    pub(super) fn view(&self, role: Option<String>) -> ReplicaView {
         ReplicaView {
             name: self.instance.name.clone(),
             id: self.instance.id,
+            role,
             state: if self.stage == Stage::Stopping { State::Stopped } else { State::Draining },
             incarnation: self.instance.incarnation,
             address: self.running.as_ref().map(|running| running.address),

@@ -102,7 +102,7 @@ impl Member {
     }
 
     /// As the outside sees it; `epoch_ms` is the wall clock at time zero.
-    pub(super) fn view(&self, epoch_ms: u64) -> ReplicaView {
+    pub(super) fn view(&self, epoch_ms: u64, role: Option<String>) -> ReplicaView {
         let respawn_at = match self.phase {
             Phase::Queued { at } if self.state() == State::Respawning => {
                 Some(epoch_ms + at.as_millis() as u64)
@@ -112,6 +112,7 @@ impl Member {
         ReplicaView {
             name: self.instance.name.clone(),
             id: self.instance.id,
+            role,
             state: self.state(),
             incarnation: self.instance.incarnation,
             address: self.running.as_ref().map(|running| running.address),

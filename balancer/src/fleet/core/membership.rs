@@ -54,7 +54,8 @@ impl Core {
         found: Vec<Found>,
         now: Duration,
     ) -> Result<Vec<Command>, PlacementError> {
-        let (table, misfit) = place(&self.table, &self.settings.listed, remembered)?;
+        let routed: Vec<_> = remembered.iter().filter(|r| self.is_routed(&r.name)).collect();
+        let (table, misfit) = place(&self.table, &self.settings.listed, &routed)?;
         self.table = Arc::new(table);
         if let Some(misfit) = misfit {
             let why = format!(
@@ -194,10 +195,10 @@ impl Core {
 fn place(
     empty: &Table,
     listed: &BTreeMap<String, Weight>,
-    remembered: &[Remembered],
+    remembered: &[&Remembered],
 ) -> Result<(Table, Option<PlacementError>), PlacementError> {
     let placement = empty.placement();
-    let member = |r: &Remembered| listed_member(listed, r.id, &r.name);
+    let member = |r: &&Remembered| listed_member(listed, r.id, &r.name);
     let with_claims: Vec<_> = remembered.iter().map(|r| (member(r), r.claims.clone())).collect();
     placement.restore(&with_claims).map(|table| (table, None)).or_else(|misfit| {
         let members: Vec<_> = remembered.iter().map(member).collect();

@@ -29,7 +29,7 @@ use super::events::News;
 use super::memory::Remembered;
 use super::request::{Change, RequestError};
 use super::runtime::{Found, SpawnFailure};
-use super::state::{Instance, ReplicaView, Running, State};
+use super::state::{Duty, Instance, ReplicaView, Running, State};
 use crate::config::RespawnName;
 use leaving::Leaving;
 use member::{Member, Phase};
@@ -66,6 +66,8 @@ pub struct Settings {
     pub prefix: String,
     /// Members that are listed by name, with their shares; all others are alike.
     pub listed: BTreeMap<String, Weight>,
+    /// What each member is for, where all of them are given for ever: nobody joins them, and nobody leaves.
+    pub duties: BTreeMap<String, Duty>,
     /// Seeds the drawing of names and victims.
     pub seed: u64,
     /// The wall clock at time zero, in milliseconds since 1970; names show it.
@@ -251,6 +253,7 @@ impl Core {
         if self.shutting_down {
             return Err(RequestError::ShuttingDown);
         }
+        self.changeable()?;
         let taken: Vec<_> = self.members.values().map(|member| member.instance.name.clone()).collect();
         let room = self.capacity().saturating_sub(self.members.len());
         let unix_ms = self.settings.unix_ms + now.as_millis() as u64;
@@ -262,8 +265,22 @@ impl Core {
         if self.shutting_down {
             return Err(RequestError::ShuttingDown);
         }
+        self.changeable()?;
         let names = self.names();
         change.names_to_remove(&names, &mut self.rng)
+    }
+
+    fn changeable(&self) -> Result<(), RequestError> {
+        if self.settings.duties.is_empty() { Ok(()) } else { Err(RequestError::Fixed) }
+    }
+
+    fn role(&self, name: &str) -> Option<String> {
+        self.settings.duties.get(name).map(|duty| duty.role.clone())
+    }
+
+    /// Whether requests may ever go to a member of this name.
+    fn is_routed(&self, name: &str) -> bool {
+        self.settings.duties.get(name).is_none_or(|duty| duty.is_routed)
     }
 
     fn capacity(&self) -> usize {
@@ -303,8 +320,8 @@ impl Core {
         let joined = self.order.iter().filter_map(|id| self.members.get(id));
         joined
             .chain(joining)
-            .map(|member| member.view(epoch_ms))
-            .chain(self.leaving.values().map(Leaving::view))
+            .map(|member| member.view(epoch_ms, self.role(&member.instance.name)))
+            .chain(self.leaving.values().map(|leaving| leaving.view(self.role(&leaving.instance.name))))
             .collect()
     }
 
@@ -376,7 +393,8 @@ impl Core {
         order.sort_unstable();
         assert_eq!(joined, order, "the order of joining lists just the members that joined");
         let on_ring: Vec<_> = self.table.members().iter().map(|member| member.id).collect();
-        assert_eq!(on_ring, order, "the ring holds just the members that joined");
+        order.retain(|id| self.is_routed(&self.members[id].instance.name));
+        assert_eq!(on_ring, order, "the ring holds just the members that joined and take requests");
         let names: BTreeSet<_> = self.members.values().map(|m| &m.instance.name).collect();
         assert_eq!(names.len(), self.members.len(), "no two members share a name");
         assert!(

@@ -28,14 +28,16 @@ use tokio::sync::Mutex;
 use super::super::state::{Handle, Instance, Running};
 use super::container::{default_gateways, is_container, mounted_container};
 use super::docker_ends::{last_words, report_ends};
+use super::docker_given::Given;
 use super::docker_image::{ensure_own, own_image};
 use super::{Exits, Found, Owner, Runtime, RuntimeError};
-use crate::config::DockerConfig;
+use crate::config::{DockerConfig, FixedMember};
 
 pub(super) const FLEET: &str = "slipring.fleet";
 const NAME: &str = "slipring.replica";
 const ID: &str = "slipring.id";
 const INCARNATION: &str = "slipring.incarnation";
+const WORK: &str = "slipring.work";
 /// How long the engine may think about one call, in seconds.
 const ENGINE_TIMEOUT: u64 = 30;
 
@@ -102,6 +104,7 @@ pub struct DockerRuntime {
     fleet: String,
     family: Family,
     image: String,
+    given: Given,
     /// Image and network are made by one at a time; the others find them there.
     making: Mutex<()>,
 }
@@ -117,7 +120,14 @@ impl DockerRuntime {
         let image = config.image.clone().unwrap_or_else(own_image);
         let family = Family::default();
         family.labels().insert(fleet.clone());
-        Ok(Self { docker, config, fleet, family, image, making: Mutex::new(()) })
+        let (given, making) = (Given::default(), Mutex::new(()));
+        Ok(Self { docker, config, fleet, family, image, given, making })
+    }
+
+    /// The same, where these members' work is given, in containers whose names begin with `prefix` and a hyphen.
+    #[must_use]
+    pub fn with_members(self, members: &[FixedMember], prefix: &str) -> Self {
+        Self { given: Given::new(members, prefix), ..self }
     }
 
     /// The same, as one of several.
@@ -134,6 +144,10 @@ impl DockerRuntime {
             return false;
         };
         matches!(tokio::time::timeout(Duration::from_secs(2), docker.ping()).await, Ok(Ok(_)))
+    }
+
+    fn port(&self, name: &str) -> u16 {
+        self.given.port(name).unwrap_or(self.config.port)
     }
 
     async fn ensure_network(&self) -> Result<(), RuntimeError> {
@@ -180,24 +194,28 @@ impl DockerRuntime {
     }
 
     fn body(&self, instance: &Instance) -> ContainerCreateBody {
-        let endpoint =
-            EndpointSettings { aliases: Some(vec![instance.name.clone()]), ..EndpointSettings::default() };
+        let name = self.given.container_name(&instance.name);
+        let endpoint = EndpointSettings { aliases: Some(vec![name.clone()]), ..EndpointSettings::default() };
         let labels = [
             (FLEET, self.fleet.clone()),
             (NAME, instance.name.clone()),
             (ID, instance.id.number().to_string()),
             (INCARNATION, instance.incarnation.to_string()),
         ];
-        let port = self.config.port;
+        let labels = labels.into_iter().chain(self.given.digest(&instance.name).map(|digest| (WORK, digest)));
+        let port = self.port(&instance.name);
         let own = self.config.image.is_none();
+        let demonstration =
+            || own.then(|| vec!["server".into(), "--listen".into(), format!("0.0.0.0:{port}")]);
         ContainerCreateBody {
             image: Some(self.image.clone()),
-            hostname: Some(instance.name.clone()),
+            hostname: Some(name),
             env: Some(vec![format!("SERVER_ID={}", instance.id.number()), format!("PORT={port}")]),
-            cmd: own.then(|| vec!["server".into(), "--listen".into(), format!("0.0.0.0:{port}")]),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            cmd: self.given.arguments(&instance.name).or_else(demonstration),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).collect()),
             host_config: Some(HostConfig {
                 network_mode: Some(self.config.network.clone()),
+                mounts: self.given.mounts(&instance.name),
                 ..HostConfig::default()
             }),
             networking_config: Some(NetworkingConfig {
@@ -217,7 +235,9 @@ impl DockerRuntime {
             };
             let words = error.to_string();
             match status(&error) {
-                Some(409) if !std::mem::replace(&mut name, true) => self.clear_name(&instance.name).await?,
+                Some(409) if !std::mem::replace(&mut name, true) => {
+                    self.clear_name(&self.given.container_name(&instance.name)).await?;
+                }
                 Some(404) if words.contains("network") && !std::mem::replace(&mut network, true) => {
                     self.ensure_network().await?;
                     self.join_network().await;
@@ -232,7 +252,8 @@ impl DockerRuntime {
 
     /// After a failure nothing of it is left.
     async fn create_and_start(&self, instance: &Instance) -> Result<String, EngineError> {
-        let options = CreateContainerOptionsBuilder::new().name(&instance.name).build();
+        let options = CreateContainerOptionsBuilder::new();
+        let options = options.name(&self.given.container_name(&instance.name)).build();
         let container = self.docker.create_container(Some(options), self.body(instance)).await?.id;
         match self.docker.start_container(&container, None).await {
             Ok(()) => Ok(container),
@@ -327,14 +348,16 @@ impl DockerRuntime {
     }
 
     fn found(&self, container: &ContainerSummary) -> Option<Found> {
-        let instance = labelled(container.labels.as_ref()?)?;
+        let labels = container.labels.as_ref()?;
+        let instance = labelled(labels)?;
         let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
         let endpoint = networks.and_then(|networks| networks.get(&self.config.network));
-        let address = endpoint.and_then(|endpoint| address(endpoint, self.config.port));
+        let address = endpoint.and_then(|endpoint| address(endpoint, self.port(&instance.name)));
+        // One that an earlier balancer gave other work is as good as ended.
         let up = matches!(
             container.state,
             Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
-        );
+        ) && labels.get(WORK) == self.given.digest(&instance.name).as_ref();
         let handle = Handle::Container(short(container.id.as_deref()?));
         Some(Found { instance, running: address.filter(|_| up).map(|address| Running { address, handle }) })
     }
@@ -354,8 +377,9 @@ impl Runtime for DockerRuntime {
 
     async fn vet(&self, names: &[String]) -> Result<(), RuntimeError> {
         for name in names {
-            if let Some(Named { ours: false, owner, .. }) = self.named(name).await? {
-                return Err(RuntimeError::Foreign { name: name.clone(), owner });
+            let name = self.given.container_name(name);
+            if let Some(Named { ours: false, owner, .. }) = self.named(&name).await? {
+                return Err(RuntimeError::Foreign { name, owner });
             }
         }
         Ok(())
@@ -367,7 +391,8 @@ impl Runtime for DockerRuntime {
             Ok(inspected) => {
                 let networks = inspected.network_settings.and_then(|settings| settings.networks);
                 let endpoint = networks.and_then(|mut networks| networks.remove(&self.config.network));
-                if let Some(address) = endpoint.and_then(|endpoint| address(&endpoint, self.config.port)) {
+                let port = self.port(&instance.name);
+                if let Some(address) = endpoint.and_then(|endpoint| address(&endpoint, port)) {
                     return Ok(Running { address, handle: Handle::Container(short(&container)) });
                 }
                 let last_words = last_words(&self.docker, &container).await;

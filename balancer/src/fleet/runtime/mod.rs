@@ -5,8 +5,10 @@
 mod container;
 pub mod docker;
 mod docker_ends;
+mod docker_given;
 mod docker_image;
 pub mod fixed;
+pub mod mixed;
 pub mod process;
 mod spawner;
 
@@ -185,6 +187,11 @@ pub enum RuntimeError {
     /// An address that the configuration does not list.
     #[error("there is no '{name}' among fleet.upstreams: list it there")]
     NotListed { name: String },
+    /// The name of a machine leads nowhere.
+    #[error(
+        "the machine of {name}, {host}, cannot be found: see overlay.topology, or the names of this network"
+    )]
+    NoHost { name: String, host: String, source: std::io::Error },
     /// No space.
     #[error(
         "the Docker engine's disk is full ({message}): free some space, for example with `docker system prune`"

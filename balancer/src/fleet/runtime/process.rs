@@ -2,8 +2,10 @@
 //!
 //! The demonstration replica is this very executable, started again (`slipring server`); it binds port 0 and says
 //! on its standard output where. A user's program cannot be asked that, so a free port is found for it and passed
-//! as `PORT`; `slipring exec` ties it to the balancer's life before it becomes that program.
+//! as `PORT`; `slipring exec` ties it to the balancer's life before it becomes that program. A member whose work is given
+//! (an overlay's process) is this executable, too, and has its port from whoever gave it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -21,6 +23,7 @@ use super::super::state::{Handle, Instance, Running};
 use super::container::default_gateways;
 use super::spawner::Spawner;
 use super::{Exit, Exits, Found, Runtime, RuntimeError};
+use crate::config::FixedMember;
 
 /// This executable, also after its file was replaced.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
@@ -43,6 +46,8 @@ struct Process {
 #[derive(Debug)]
 pub struct ProcessRuntime {
     command: Vec<String>,
+    /// What this executable is started with as a certain member.
+    given: HashMap<String, Vec<String>>,
     start_timeout: Duration,
     spawner: Spawner,
     children: Arc<DashMap<u64, Process>>,
@@ -57,7 +62,15 @@ impl ProcessRuntime {
     pub fn new(command: Vec<String>, start_timeout: Duration, exits: Exits) -> Result<Self, RuntimeError> {
         let spawner = Spawner::new()
             .map_err(|source| RuntimeError::Exec { program: "the spawning thread".into(), source })?;
-        Ok(Self { command, start_timeout, spawner, children: Arc::default(), exits })
+        let (given, children) = (HashMap::new(), Arc::default());
+        Ok(Self { command, given, start_timeout, spawner, children, exits })
+    }
+
+    /// The same, where all members are these, and their work is given.
+    #[must_use]
+    pub fn with_members(self, members: &[FixedMember]) -> Self {
+        let given = members.iter().map(|member| (member.name.clone(), member.process.clone())).collect();
+        Self { given, command: Vec::new(), ..self }
     }
 
     fn command(&self, instance: &Instance) -> Result<(Command, Option<SocketAddr>), RuntimeError> {
@@ -65,6 +78,10 @@ impl ProcessRuntime {
         let parent = std::process::id().to_string();
         command.arg0("slipring").env("SERVER_ID", instance.id.number().to_string());
         command.process_group(0).kill_on_drop(true).stdin(Stdio::null()).env_remove("SLIPRING_ADMIN_TOKEN");
+        if let Some(arguments) = self.given.get(&instance.name) {
+            command.args(arguments).args(["--parent", &parent]).stdout(Stdio::piped());
+            return Ok((command, None));
+        }
         if self.command.is_empty() {
             command.args(["server", "--listen", "127.0.0.1:0", "--parent", &parent]).stdout(Stdio::piped());
             return Ok((command, None));

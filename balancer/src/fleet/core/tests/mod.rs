@@ -5,6 +5,7 @@
 mod adoption;
 mod changes;
 mod configured;
+mod fixed;
 mod hostile;
 mod late;
 mod lifecycle;
@@ -42,6 +43,7 @@ fn settings() -> Settings {
         slow_start: ms(0),
         prefix: "Server".into(),
         listed: Default::default(),
+        duties: Default::default(),
         seed: 1,
         unix_ms: 1_700_000_000_000,
     }
