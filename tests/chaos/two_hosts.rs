@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use serde_json::json;
-use slipring_tests::overlay::Overlay;
+use slipring_tests::overlay_pool::Overlay;
 use slipring_tests::{Answer, Balancer, Setup, skipped, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");

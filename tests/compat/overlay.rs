@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use slipring_overlay::wire::overlay_node_client::OverlayNodeClient;
 use slipring_overlay::wire::{ChunkRequest, QueryRequest, ShutdownRequest};
-use slipring_tests::overlay::Overlay;
+use slipring_tests::overlay_pool::Overlay;
 use slipring_tests::{Answer, Balancer, Replica, Setup, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");

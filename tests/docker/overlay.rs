@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 use hyper::Method;
 use serde_json::json;
 use slipring_tests::docker::{Fleet, engine};
-use slipring_tests::overlay::Overlay;
+use slipring_tests::overlay_pool::Overlay;
 use slipring_tests::{Balancer, Replica, Setup, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");

@@ -165,7 +165,7 @@ impl Setup {
 }
 
 /// The executable in an environment without settings of its own, to be killed when its handle is dropped.
-fn command(executable: &Path) -> Command {
+pub(crate) fn command(executable: &Path) -> Command {
     let mut command = Command::new(executable);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -377,17 +377,21 @@ impl Drop for Balancer {
     }
 }
 
-/// What a balancer printed.
+/// What a process printed.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<String>>);
+pub(crate) struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads to the end, so that the balancer never waits for a reader; tells the addresses when both are known.
-    async fn listen(self, from: impl AsyncRead + Unpin, mut tell: Option<oneshot::Sender<[Http; 2]>>) {
+    /// Reads to the end, so that the process never waits for a reader; tells a balancer's addresses when both are known.
+    pub(crate) async fn listen(
+        self,
+        from: impl AsyncRead + Unpin,
+        mut tell: Option<oneshot::Sender<[Http; 2]>>,
+    ) {
         let mut lines = BufReader::new(from).lines();
         let mut known = BTreeMap::new();
         while let Ok(Some(line)) = lines.next_line().await {

@@ -15,6 +15,7 @@ pub mod frames;
 mod http;
 mod load;
 pub mod overlay;
+pub mod overlay_pool;
 pub mod raw;
 pub mod replica;
 mod skip;

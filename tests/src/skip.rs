@@ -3,11 +3,13 @@
 use std::io::Write as _;
 
 /// What `SLIPRING_REQUIRE` can make compulsory, and what it stands for. `.ci/rules` reads this list, too.
-const WHAT: [(&str, &str); 11] = [
+const WHAT: [(&str, &str); 13] = [
     ("connections", "room for ten thousand connections in the kernel's table of them"),
+    ("data", "the archive of real measurements, beside the checkout"),
     ("deny", "cargo-deny, for `make verify`"),
     ("docker", "a Docker engine"),
     ("files", "a limit of open files that ten thousand connections fit in"),
+    ("grpcio", "Python with grpcio and grpcio-tools (SLIPRING_PYTHON says which)"),
     ("ipv6", "an IPv6 loopback"),
     ("long", "storms as long as they are meant to be"),
     ("namespaces", "leave to make a process namespace"),
