@@ -15,7 +15,11 @@ fn understood(input: &[u8]) -> Option<(String, usize)> {
 
 fuzz_target!(|input: &[u8]| {
     let Some((meaning, length)) = understood(input) else { return };
-    assert_eq!(understood(&input[..length]), Some((meaning.clone(), length)), "what follows is another message's");
+    assert_eq!(
+        understood(&input[..length]),
+        Some((meaning.clone(), length)),
+        "what follows is another message's"
+    );
     let followed = [&input[..length], b"GET /next HTTP/1.1\r\nHost: b\r\n\r\n"].concat();
     assert_eq!(understood(&followed), Some((meaning, length)), "and so is any other");
     for end in 0..length {

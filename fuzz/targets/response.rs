@@ -17,7 +17,11 @@ fuzz_target!(|input: &[u8]| {
     for to_head in [false, true] {
         let Some((meaning, length)) = understood(input, to_head) else { continue };
         let followed = [&input[..length], b"HTTP/1.1 200 OK\r\n\r\n"].concat();
-        assert_eq!(understood(&followed, to_head), Some((meaning, length)), "what follows is another message's");
+        assert_eq!(
+            understood(&followed, to_head),
+            Some((meaning, length)),
+            "what follows is another message's"
+        );
         for end in 0..length {
             assert_eq!(understood(&input[..end], to_head), None, "half a head is none");
         }

@@ -84,7 +84,6 @@ impl Source {
             }
         }
         paths.sort();
-        let mut digest = Xxh3::new();
         let mut files = Vec::new();
         for path in paths {
             let about = fs::metadata(&path).map_err(failed(&path))?;
@@ -95,15 +94,23 @@ impl Source {
                 return Err(LoadError::TooLarge { path, size: about.len() });
             }
             let bytes = fs::read(&path).map_err(failed(&path))?;
+            files.push((path, bytes));
+        }
+        Ok(Self::of(date, files))
+    }
+
+    /// Of what was read already: each file's path and bytes, in the order of their names.
+    pub fn of(date: Date, files: Vec<(PathBuf, Vec<u8>)>) -> Self {
+        let mut digest = Xxh3::new();
+        for (path, bytes) in &files {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            for part in [name, &bytes] {
+            for part in [name, bytes] {
                 digest.write_u64(part.len() as u64);
                 digest.write(part);
             }
-            files.push((path, bytes));
         }
         digest.write_u32(date.number());
-        Ok(Self { date, files, fingerprint: digest.finish() })
+        Self { date, files, fingerprint: digest.finish() }
     }
 
     /// Understands them.
