@@ -159,6 +159,7 @@ endif
 	printf '  %s\n    %s\n' \
 	  "curl -d '$(QUESTION)' $$url/overlay/query" 'a question: how many rows, and where the first chunk of them is' \
 	  "curl -H 'Accept: text/csv' -d '$(QUESTION)' $$url/overlay/query" 'the rows themselves' \
+	  "$(SLIPRING) client --url $$url query PM2.5 5 35 --limit 10 --explain" 'the same as a table, and who did what' \
 	  "curl '$$admin/replicas?pool=overlay'" 'the processes: name, role, state, process id' \
 	  "curl -N '$$admin/events?pool=overlay'" 'what happens to them: kill one and watch' \
 	  'make stop' 'everything ends'; \

@@ -24,8 +24,10 @@ const FEW_OTHERS: usize = 48;
 const CROWDED: usize = MOST * 80 / 100;
 /// Requests of a team that wait.
 const MOST_WAITING: usize = 100;
-/// How long they wait.
+/// How long they may have to wait, as far as that is known when they come.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long they wait when it turns out to be longer.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// How many are in, as a team sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +160,16 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a request in, perhaps after a short wait. Teams are remembered: there may not be as many as clients like.
-    pub(crate) async fn enter(self: &Arc<Self>, team: &str, client: &str) -> Result<Admitted, Rejected> {
+    /// Lets a request in, perhaps after a short wait. Whoever is sent away is sent away at once; only one that waits longer
+    /// than was to be expected hears so late. Teams are remembered: there may not be
+    /// as many as clients like.
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        team: &str,
+        client: &str,
+        deadline: Instant,
+    ) -> Result<Admitted, Rejected> {
+        let end = deadline.min(Instant::now() + LONGEST);
         let mut turn = {
             let mut state = self.state();
             let may = admits(self.fairness, state.occupancy(team));
@@ -169,7 +179,8 @@ impl Admission {
                 return Ok(self.admitted(team));
             }
             let wait = own.wait();
-            if own.waiting.len() >= MOST_WAITING || wait > PATIENCE {
+            let left = end.saturating_duration_since(Instant::now());
+            if own.waiting.len() >= MOST_WAITING || wait > PATIENCE.min(left) {
                 return Err(Rejected { retry_after: wait.max(PATIENCE) });
             }
             let (sender, turn) = oneshot::channel();
@@ -177,7 +188,7 @@ impl Admission {
             Turn { admission: self.clone(), team: team.to_owned(), turn: Some(turn) }
         };
         let waiting = turn.turn.as_mut().expect("it is taken below");
-        match tokio::time::timeout(PATIENCE, waiting).await {
+        match tokio::time::timeout_at(end, waiting).await {
             Ok(Ok(())) => {
                 turn.turn = None;
                 Ok(self.admitted(team))
@@ -233,6 +244,10 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(1)
+    }
+
     #[test]
     fn the_rules_are_the_contracts() {
         let may = |fairness, own, others| admits(fairness, Occupancy { own, others });
@@ -259,18 +274,18 @@ mod tests {
         let admission = Admission::new(Fairness::Strict);
         let mut pink = Vec::new();
         for _ in 0..60 {
-            pink.push(admission.enter("pink", "a").await.unwrap());
+            pink.push(admission.enter("pink", "a", later()).await.unwrap());
         }
         assert_eq!(
-            admission.enter("pink", "a").await.unwrap_err().retry_after,
+            admission.enter("pink", "a", later()).await.unwrap_err().retry_after,
             PATIENCE * 2,
             "the clock is paused"
         );
-        let waiting = admission.enter("pink", "b");
+        let waiting = admission.enter("pink", "b", later());
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert_eq!(admission.load(), (60, 1));
-        let green = admission.enter("green", "c").await.unwrap();
+        let green = admission.enter("green", "c", later()).await.unwrap();
         drop(pink.pop());
         let late = waiting.await.unwrap();
         assert_eq!(admission.load(), (61, 0));
@@ -283,14 +298,14 @@ mod tests {
         let admission = Admission::new(Fairness::Strict);
         let mut inside = Vec::new();
         for _ in 0..60 {
-            inside.push(admission.enter("pink", "greedy").await.unwrap());
+            inside.push(admission.enter("pink", "greedy", later()).await.unwrap());
         }
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for client in ["greedy", "greedy", "greedy", "modest"] {
             let (admission, order) = (admission.clone(), order.clone());
             tasks.spawn(async move {
-                let admitted = admission.enter("pink", client).await.unwrap();
+                let admitted = admission.enter("pink", client, later()).await.unwrap();
                 order.lock().unwrap().push(client);
                 drop(admitted);
             });
@@ -306,10 +321,10 @@ mod tests {
         let admission = Admission::new(Fairness::Strict);
         let mut inside = Vec::new();
         for _ in 0..60 {
-            inside.push(admission.enter("pink", "a").await.unwrap());
+            inside.push(admission.enter("pink", "a", later()).await.unwrap());
         }
         {
-            let waiting = admission.enter("pink", "b");
+            let waiting = admission.enter("pink", "b", later());
             tokio::pin!(waiting);
             assert!(futures_util::poll!(&mut waiting).is_pending());
             inside.pop(); // it is let in, and never looks
@@ -322,16 +337,16 @@ mod tests {
         let admission = Admission::new(Fairness::Strict);
         let mut inside = Vec::new();
         for _ in 0..60 {
-            inside.push(admission.enter("pink", "a").await.unwrap());
+            inside.push(admission.enter("pink", "a", later()).await.unwrap());
         }
         let mut crowd: Vec<_> =
-            (0..MOST_WAITING + 50).map(|_| Box::pin(admission.enter("pink", "a"))).collect();
+            (0..MOST_WAITING + 50).map(|_| Box::pin(admission.enter("pink", "a", later()))).collect();
         let mut turned_away = 0;
         for one in &mut crowd {
             turned_away += usize::from(futures_util::poll!(one).is_ready());
         }
         assert_eq!((turned_away, admission.load()), (50, (60, MOST_WAITING)));
-        let mut green = std::pin::pin!(admission.enter("green", "b"));
+        let mut green = std::pin::pin!(admission.enter("green", "b", later()));
         assert!(futures_util::poll!(&mut green).is_ready(), "at once");
     }
 
@@ -341,15 +356,15 @@ mod tests {
         let mut inside = VecDeque::new();
         // A team that asks now and then is not slow.
         for _ in 0..20 {
-            drop(admission.enter("pink", "a").await.unwrap());
+            drop(admission.enter("pink", "a", later()).await.unwrap());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         for _ in 0..60 {
-            inside.push_back(admission.enter("pink", "a").await.unwrap());
+            inside.push_back(admission.enter("pink", "a", later()).await.unwrap());
         }
         let mut waiting = VecDeque::new();
         let ask = async |waiting: &mut VecDeque<_>| {
-            let mut one = Box::pin(admission.enter("pink", "a"));
+            let mut one = Box::pin(admission.enter("pink", "a", later()));
             match futures_util::poll!(&mut one) {
                 std::task::Poll::Pending => {
                     waiting.push_back(one);

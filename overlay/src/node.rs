@@ -207,8 +207,11 @@ impl Node {
         named: Option<(&Uid, Layout)>,
         deadline: Instant,
     ) -> Result<Arc<Answer>, Refusal> {
-        let _admitted =
-            self.admission.enter(self.team(asked), &asked.client).await.map_err(Refusal::Rejected)?;
+        let _admitted = self
+            .admission
+            .enter(self.team(asked), &asked.client, deadline)
+            .await
+            .map_err(Refusal::Rejected)?;
         self.outlook.ready(self.reach.scope.len(), deadline).await;
         let catalog = self.outlook.catalog.load();
         let plan = Plan::new(&self.topology, &self.reach, &asked.hops, &catalog, &asked.query);

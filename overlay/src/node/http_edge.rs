@@ -41,7 +41,8 @@ pub(super) fn router(node: &Arc<Node>, services: Routes) -> Router {
         .fallback(nowhere)
 }
 
-/// Live once the partitions are loaded: until then questions wait.
+/// Live once the partitions are loaded: until then questions wait. Of the workers below it says nothing: they have a
+/// heartbeat of their own.
 async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
     match node.asker.holdings.now() {
         Some(_) => StatusCode::OK.into_response(),

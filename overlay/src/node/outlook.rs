@@ -18,20 +18,22 @@ use crate::topology::ProcessId;
 const FRESH: Duration = Duration::from_secs(2);
 /// How soon one is asked again that has not answered yet.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long after the start one that has not answered may still be starting, too: questions wait for it.
+const STARTING: Duration = Duration::from_secs(2);
 /// How long a worker may take to say what it holds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Outlook {
     pub(super) catalog: ArcSwap<Catalog>,
-    /// How many workers have answered, or not, once.
+    /// How many workers have answered, or are taken for dead.
     asked: watch::Sender<usize>,
     /// How often what is known has turned out to be wrong.
     wrong: watch::Sender<u64>,
 }
 
 impl Outlook {
-    /// Until each worker was asked once.
+    /// Until each worker has answered, or is taken for dead.
     pub(super) async fn ready(&self, workers: usize, deadline: Instant) {
         let mut asked = self.asked.subscribe();
         drop(timeout_at(deadline, asked.wait_for(|&asked| asked >= workers)).await);
@@ -54,7 +56,7 @@ pub(super) async fn look_around(node: Arc<Node>) {
 }
 
 async fn watch_one(node: &Node, worker: &ProcessId) {
-    let mut is_first = true;
+    let (mut is_first, began) = (true, Instant::now());
     let mut wrong = node.outlook.wrong.subscribe();
     loop {
         wrong.mark_unchanged();
@@ -72,7 +74,9 @@ async fn watch_one(node: &Node, worker: &ProcessId) {
             next.learn(&node.topology, &node.reach.scope, worker, said);
             node.outlook.catalog.store(Arc::new(next));
         }
-        if std::mem::take(&mut is_first) {
+        let is_known = node.outlook.catalog.load().workers.contains_key(worker);
+        if is_first && (is_known || began.elapsed() >= STARTING) {
+            is_first = false;
             node.outlook.asked.send_modify(|asked| *asked += 1);
         }
         // However often it is wrong, nobody is asked without a pause.
