@@ -24,7 +24,7 @@ use crate::query::Query;
 use crate::topology::{ProcessId, Strategies};
 
 /// Parts that may wait for whoever takes them.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
 /// How long to wait for other ways to fail when one has.
 const CROWD: Duration = Duration::from_millis(1);
 

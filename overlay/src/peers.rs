@@ -129,17 +129,19 @@ impl Peer {
         let mut request = Request::new(request);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let mut stream = self.client.clone().scan(request).await?.into_inner();
-        while let Some(part) = stream.message().await? {
+        while let Some(said) = stream.message().await? {
             let half = |number: i32| u64::from(number.max(0).unsigned_abs());
-            self.load.store(half(part.active) << 32 | half(part.capacity), Ordering::Relaxed);
-            // What was not asked for, or comes twice, is not counted.
-            match open.iter().position(|&date| date == part.date) {
-                Some(place) => drop(open.swap_remove(place)),
-                None if part.date == 0 => {}
-                None => continue,
-            }
-            if parts.send(part).await.is_err() {
-                return Ok(());
+            self.load.store(half(said.active) << 32 | half(said.capacity), Ordering::Relaxed);
+            for part in said.parts {
+                // What was not asked for, or comes twice, is not counted.
+                match open.iter().position(|&date| date == part.date) {
+                    Some(place) => drop(open.swap_remove(place)),
+                    None if part.date == 0 => {}
+                    None => continue,
+                }
+                if parts.send(part).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

@@ -352,11 +352,11 @@ fn quoted(out: &mut String, text: &str) {
 }
 
 fn number(out: &mut String, value: f64) {
-    write!(out, "{value:?}").expect("a string takes it");
+    out.push_str(ryu::Buffer::new().format_finite(value));
 }
 
 fn whole(out: &mut String, value: i16) {
-    write!(out, "{value}").expect("a string takes it");
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 fn known<T: ArrowPrimitiveType>(

@@ -130,20 +130,25 @@ impl Asker {
         };
         let (parts, own, runtime) = (parts.clone(), own.clone(), Handle::current());
         let scanning = tokio::task::spawn_blocking(move || {
+            // Somebody who waits for a part and does not take it must not keep this thread.
+            let send = |part: ScanPart| match parts.try_send(part) {
+                Err(mpsc::error::TrySendError::Full(part)) => {
+                    runtime.block_on(timeout_at(deadline, parts.send(part))).is_ok_and(|sent| sent.is_ok())
+                }
+                sent => sent.is_ok(),
+            };
+            // Those without records go together, at the end: each message on the way has its price.
+            let mut counted = Vec::new();
             for ask in asks {
                 let held = Date::from_number(ask.date).and_then(|date| held.get(&date));
                 let part = scan_one(&own, &query, &ask, held);
-                // Somebody who waits for it and does not take it must not keep this thread.
-                let sent = match parts.try_send(part) {
-                    Err(mpsc::error::TrySendError::Full(part)) => runtime
-                        .block_on(timeout_at(deadline, parts.send(part)))
-                        .is_ok_and(|sent| sent.is_ok()),
-                    sent => sent.is_ok(),
-                };
-                if !sent {
+                if part.arrow.is_empty() && !parts.is_closed() {
+                    counted.push(part);
+                } else if !send(part) {
                     return; // nobody waits for the others
                 }
             }
+            let _all_sent = counted.into_iter().all(send);
         });
         if let Err(error) = scanning.await {
             tracing::error!(%error, "a scan ended early");

@@ -34,10 +34,16 @@ impl Node {
         let Asked { query, hops, query_id, .. } = asked;
         let question = Question { query_id, query, hops, deadline };
         let mut tally = Tally { missing: plan.missing.clone(), ..Tally::default() };
-        // All rows are wanted: counting them first would be a way for nothing.
-        let first_take = if query.limit.is_none() { -1 } else { 0 };
-        let mut wanted: Vec<_> = plan.wanted.iter().map(|wanted| (wanted.clone(), first_take)).collect();
-        // Once, or once more for the records; and again for those of later days if one of them has gone meanwhile.
+        // Without a limit all rows are wanted: counting them first would be a way for nothing. With one, the first day
+        // often has as many; the others are counted.
+        let first_take = |place: usize| match query.limit {
+            None => -1,
+            Some(limit) if place == 0 => i64::try_from(limit).unwrap_or(i64::MAX),
+            Some(_) => 0,
+        };
+        let wanted = plan.wanted.iter().enumerate();
+        let mut wanted: Vec<_> = wanted.map(|(place, wanted)| (wanted.clone(), first_take(place))).collect();
+        // Once, or once more for the other records; and again for those of later days if one of them has gone meanwhile.
         while !wanted.is_empty() {
             let missing = self.asker.gather(question, wanted, |part| tally.take(part)).await;
             if !missing.is_empty() {

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::client_edge::time_of;
 use super::{DEADLINE, LONGEST, Node};
 use crate::peer_wire::peer_server::Peer;
-use crate::peer_wire::{CatalogRequest, CatalogResponse, ScanPart, ScanRequest};
+use crate::peer_wire::{CatalogRequest, CatalogResponse, ScanPart, ScanParts, ScanRequest};
 use crate::topology::ProcessId;
 
 /// Parts that may wait for the one who asked.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
+/// Bytes of records from which on a message is sent without waiting for more.
+const MESSAGE: usize = 256 << 10;
 /// Requests of other processes at a time: a leader has a hundred, and there may be some leaders.
 const MOST_CARRIED: usize = 1000;
 
@@ -82,7 +83,7 @@ impl Peer for Edge {
         peer.catalog(&path, hops, deadline).await.map(Response::new)
     }
 
-    type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanPart, Status>> + Send>>;
+    type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanParts, Status>> + Send>>;
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<Self::ScanStream>, Status> {
         let (deadline, end) = (deadline(&request), Instant::now() + within(&request));
@@ -105,12 +106,31 @@ impl Peer for Edge {
                 }
             }
         });
-        let parts = ReceiverStream::new(parts).map(move |part| {
-            // Whoever is nearest to the one who asks says how much it has to do.
-            let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-            let (active, capacity) = (number(node.load().0), number(crate::admission::MOST));
-            Ok(ScanPart { active, capacity, ..part })
+        let said = stream::unfold(parts, move |mut parts| {
+            let node = node.clone();
+            async move {
+                let together = together(&mut parts).await?;
+                // Whoever is nearest to the one who asks says how much it has to do.
+                let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+                let (active, capacity) = (number(node.load().0), number(crate::admission::MOST));
+                Some((Ok(ScanParts { parts: together, active, capacity }), parts))
+            }
         });
-        Ok(Response::new(Box::pin(parts)))
+        Ok(Response::new(Box::pin(said)))
     }
+}
+
+/// The parts that are there, at least one, as many as one message should have; `None`: there are no more.
+async fn together(parts: &mut mpsc::Receiver<ScanPart>) -> Option<Vec<ScanPart>> {
+    let first = parts.recv().await?;
+    let mut bytes = first.arrow.len();
+    let mut together = vec![first];
+    while bytes < MESSAGE
+        && together.len() < WAITING
+        && let Ok(part) = parts.try_recv()
+    {
+        bytes += part.arrow.len();
+        together.push(part);
+    }
+    Some(together)
 }
