@@ -153,7 +153,8 @@ endif
 	@$(MAKE) --no-print-directory run FLAGS="$(OVERLAY)"
 	@$(URLS); \
 	for _ in $$(seq 600); do \
-	  if $(SLIPRING) client --url $$admin get '/readyz?all=true' > /dev/null 2>&1; then break; fi; sleep 0.1; done; \
+	  if $(SLIPRING) client --url $$admin get '/readyz?all=true' > /dev/null 2>&1; then ready=1; break; fi; sleep 0.1; done; \
+	if [ -z "$${ready:-}" ]; then echo 'not all of its processes are live yet; $(RUN)/log says why (processes of other machines are started there)' >&2; fi; \
 	$(SLIPRING) client --url $$url get '/rep?pool=overlay'; \
 	printf '\nTry next:\n'; \
 	printf '  %s\n    %s\n' \

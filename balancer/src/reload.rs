@@ -40,6 +40,9 @@ pub enum ReloadError {
     /// The configuration cannot be read, or not everything in it is right.
     #[error("{}", in_words(.0))]
     Load(LoadError),
+    /// Reading it ended early.
+    #[error("the configuration could not be read; nothing was changed")]
+    Read(#[source] tokio::task::JoinError),
     /// Something differs that cannot change now.
     #[error(transparent)]
     NeedsRestart(#[from] NeedsRestart),
@@ -181,7 +184,12 @@ impl Reload {
         if self.stopping.is_cancelled() {
             return Err(ReloadError::ShuttingDown);
         }
-        let mut next = present.given.load().map_err(ReloadError::Load)?;
+        // On a thread that may wait: an overlay's hosts are looked up.
+        let mut given = present.given.clone();
+        let loading = tokio::task::spawn_blocking(move || (given.load(), given));
+        let (next, given) = loading.await.map_err(ReloadError::Read)?;
+        present.given = given;
+        let mut next = next.map_err(ReloadError::Load)?;
         // There are as many threads as there are, also when the machine has more cores now.
         next.proxy.workers = present.config.proxy.workers;
         let difference = Difference::between(&present.config, &next)?;

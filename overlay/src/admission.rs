@@ -107,9 +107,11 @@ impl Team {
 
     fn leave(&mut self, now: Instant) {
         self.active -= 1;
-        // Only while somebody waits does it say how fast places come free.
+        // Only while somebody waits does it say how fast places come free. What was slow once is forgotten otherwise, or
+        // nobody would ever be let wait again.
         if self.waiting.is_empty() {
             self.ended = None;
+            self.pace = self.pace * 7 / 8;
             return;
         }
         if let Some(ended) = self.ended {
@@ -386,5 +388,17 @@ mod tests {
         assert_eq!(ask(&mut waiting).await, None);
         let rejected = ask(&mut waiting).await.expect("it does not wait");
         assert!(rejected.retry_after >= PATIENCE, "{rejected:?}");
+        // Something stalls for long, and is well again after that: who comes then may wait once more.
+        for _ in 0..4 {
+            tokio::time::advance(Duration::from_millis(900)).await;
+            inside.pop_front();
+            inside.push_back(waiting.pop_front().unwrap().await.unwrap());
+        }
+        assert!(ask(&mut waiting).await.is_some(), "it is slow");
+        for _ in 0..20 {
+            inside.pop_front();
+            inside.push_back(admission.enter("pink", "a", later()).await.unwrap());
+        }
+        assert_eq!(ask(&mut waiting).await, None);
     }
 }

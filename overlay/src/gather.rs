@@ -27,6 +27,8 @@ use crate::topology::{ProcessId, Strategies};
 const WAITING: usize = 64;
 /// How long to wait for other ways to fail when one has.
 const CROWD: Duration = Duration::from_millis(1);
+/// How long an answer that is there waits for what processes on the way say of themselves.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// What a process asks with.
 #[derive(Debug)]
@@ -110,17 +112,25 @@ impl Asker {
         let mut parts = SelectAll::new();
         let mut requests = 0;
         let mut ask = |open: &mut AllOpen, parts: &mut SelectAll<_>, which: &dyn Fn(&Open) -> bool| {
-            let number = requests;
-            requests += 1;
-            let (request, has_more) = request(question, open, number, which);
-            // Another way is only one if there is time left for it.
-            let left = question.deadline.saturating_duration_since(Instant::now());
-            let deadline = Instant::now() + if has_more { left / 2 } else { left };
-            let (sender, came) = mpsc::channel(WAITING);
-            parts.push(ReceiverStream::new(came).map(move |part: ScanPart| (number, part)));
-            async move { self.scan(request, deadline, &sender).await }
+            // Another way is only one if there is time left for it; what has none may take all the time there is.
+            let mut all = Vec::new();
+            for has_more in [false, true] {
+                let number = requests;
+                requests += 1;
+                let last_way = |one: &Open| one.wanted.routes.len() == 1;
+                let request = request(question, open, number, &|one| which(one) && last_way(one) != has_more);
+                if request.routes.is_empty() {
+                    continue;
+                }
+                let left = question.deadline.saturating_duration_since(Instant::now());
+                let deadline = Instant::now() + if has_more { left / 2 } else { left };
+                let (sender, came) = mpsc::channel(WAITING);
+                parts.push(ReceiverStream::new(came).map(move |part: ScanPart| (number, part)));
+                all.push(async move { self.scan(request, deadline, &sender).await });
+            }
+            all
         };
-        asking.push(ask(&mut open, &mut parts, &|_| true));
+        asking.extend(ask(&mut open, &mut parts, &|_| true));
         let mut may_hedge = open.values().any(Open::has_more);
         let patience = sleep_until(began + if may_hedge { self.hedging.patience() } else { Duration::ZERO });
         let end = sleep_until(question.deadline);
@@ -136,7 +146,11 @@ impl Asker {
                     Some((number, part)) => {
                         failed |= part.failure.is_some();
                         take(&mut open, &self.own, number, part, &mut came);
-                        if !settling && open.values().any(is_left) {
+                        if open.is_empty() {
+                            // Only words of those on the way are still to come.
+                            settling = true;
+                            settled.as_mut().reset(Instant::now() + LAST_WORDS);
+                        } else if !settling && open.values().any(is_left) {
                             settling = true;
                             settled.as_mut().reset(Instant::now() + CROWD);
                         }
@@ -147,21 +161,22 @@ impl Asker {
                         if !open.values().any(is_left) {
                             break;
                         }
-                        asking.push(ask(&mut open, &mut parts, &is_left));
+                        asking.extend(ask(&mut open, &mut parts, &is_left));
                     }
                 },
                 Some(()) = asking.next() => {}
                 () = &mut settled, if settling => {
                     settling = false;
-                    if open.values().any(is_left) {
-                        asking.push(ask(&mut open, &mut parts, &is_left));
+                    if open.is_empty() {
+                        break;
                     }
+                    asking.extend(ask(&mut open, &mut parts, &is_left));
                 }
                 () = &mut patience, if may_hedge => {
                     may_hedge = false;
                     if open.values().any(|one| one.is_asked() && one.has_more()) && self.hedging.may() {
                         hedged = true;
-                        asking.push(ask(&mut open, &mut parts, &|_| true));
+                        asking.extend(ask(&mut open, &mut parts, &|_| true));
                     }
                 }
                 () = &mut end => break,
@@ -180,19 +195,16 @@ impl Asker {
     }
 }
 
-/// The next way to each open partition that is one of `which`, those of one way together; and whether any of them has
-/// another.
+/// The next way to each open partition that is one of `which`, those of one way together.
 fn request(
     question: Question<'_>,
     open: &mut AllOpen,
     number: usize,
     which: &dyn Fn(&Open) -> bool,
-) -> (ScanRequest, bool) {
+) -> ScanRequest {
     let mut routes: BTreeMap<Vec<String>, Vec<Ask>> = BTreeMap::new();
-    let mut has_more = false;
     for (&date, one) in open.iter_mut().filter(|(_, one)| which(one)) {
         let Some(route) = one.wanted.routes.pop_front() else { continue };
-        has_more |= one.has_more();
         let path = route.path.iter().map(ToString::to_string).collect();
         let ask = Ask { date, fingerprint: route.fingerprint, take: one.take };
         routes.entry(path).or_default().push(ask);
@@ -201,7 +213,7 @@ fn request(
     let routes = routes.into_iter().map(|(path, asks)| crate::peer_wire::Route { path, asks }).collect();
     let hops = question.hops.iter().map(ToString::to_string).collect();
     let conditions = question.query.conditions().normal_form();
-    (ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops }, has_more)
+    ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops }
 }
 
 fn take(open: &mut AllOpen, own: &ProcessId, number: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {

@@ -41,14 +41,7 @@ impl Peers {
     pub(crate) fn of(topology: &Topology, own: &Process) -> Result<Self, tonic::transport::Error> {
         let neighbors = own.neighbors.iter().filter_map(|id| topology.processes.get(id));
         let peer = |process: &Process| {
-            let endpoint = Endpoint::from_shared(format!("http://{}", process.authority()))?;
-            let channel = endpoint
-                .connect_timeout(CONNECTING)
-                .tcp_nodelay(true)
-                // A neighbor whose packets are lost is noticed before its deadlines are.
-                .http2_keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE)
-                .keep_alive_while_idle(true)
+            let channel = endpoint(&process.authority())?
                 .initial_connection_window_size(16 << 20)
                 .initial_stream_window_size(4 << 20)
                 .connect_lazy();
@@ -62,6 +55,17 @@ impl Peers {
     pub(crate) fn get(&self, id: &ProcessId) -> Option<&Peer> {
         self.0.get(id)
     }
+}
+
+/// A process, as others call it: one whose packets are lost is noticed before its deadlines are.
+pub(crate) fn endpoint(authority: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))?;
+    Ok(endpoint
+        .connect_timeout(CONNECTING)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
 }
 
 struct Asked<'a>(&'a Peer);
@@ -134,13 +138,15 @@ impl Peer {
             self.load.store(half(said.active) << 32 | half(said.capacity), Ordering::Relaxed);
             for part in said.parts {
                 // What was not asked for, or comes twice, is not counted.
-                match open.iter().position(|&date| date == part.date) {
-                    Some(place) => drop(open.swap_remove(place)),
-                    None if part.date == 0 => {}
-                    None => continue,
+                let place = open.iter().position(|&date| date == part.date);
+                if place.is_none() && part.date != 0 {
+                    continue;
                 }
                 if parts.send(part).await.is_err() {
                     return Ok(());
+                }
+                if let Some(place) = place {
+                    open.swap_remove(place);
                 }
             }
         }

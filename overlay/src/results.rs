@@ -199,12 +199,14 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
             let theirs = self.under_way.get(&key).filter(|theirs| theirs.deadline <= deadline);
             let theirs = theirs.and_then(|theirs| Some((theirs.deadline, theirs.making.upgrade()?)));
             let Some((their_deadline, making)) = theirs else { break };
+            // Whoever began it may have gone by its end.
+            let ended = Ended { under_way: &self.under_way, key: &key, deadline: their_deadline };
             let made = making.await;
+            drop(ended);
             // It had less time than is left here: that is not to be everybody's loss.
             if !(made.was_late && their_deadline < deadline) {
                 return made.outcome;
             }
-            self.under_way.remove_if(&key, |_, theirs| theirs.deadline == their_deadline);
         }
         let (kept, released, made) = (self.kept.clone(), self.released.clone(), make());
         // Kept by whoever is there at the end, who may be another one than began it.
@@ -340,7 +342,7 @@ mod tests {
         told.send(good(1)).unwrap();
         assert_eq!((second.await.unwrap().matched, third.await.unwrap().matched), (1, 1));
         assert!(results.get(name.as_str()).await.is_some(), "it is kept");
-        assert!(results.under_way.iter().all(|theirs| theirs.making.upgrade().is_none()));
+        assert!(results.under_way.is_empty(), "nothing is left of it");
     }
 
     #[tokio::test(start_paused = true)]

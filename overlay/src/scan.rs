@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
@@ -17,6 +18,9 @@ use crate::peer_wire::{Ask, Failure, Route, ScanPart, ScanRequest};
 use crate::query::Query;
 use crate::record;
 use crate::topology::{Forwarding, ProcessId};
+
+/// How long a count may wait for others to travel with.
+const TOGETHER: Duration = Duration::from_millis(2);
 
 impl Asker {
     /// Every partition asked for has its part in the end, unless nobody takes them any more. A process that passes
@@ -137,15 +141,18 @@ impl Asker {
                 }
                 sent => sent.is_ok(),
             };
-            // Those without records go together, at the end: each message on the way has its price.
-            let mut counted = Vec::new();
+            // Those without records go together: each message on the way has its price.
+            let (mut counted, mut last) = (Vec::new(), Instant::now());
             for ask in asks {
                 let held = Date::from_number(ask.date).and_then(|date| held.get(&date));
                 let part = scan_one(&own, &query, &ask, held);
-                if part.arrow.is_empty() && !parts.is_closed() {
-                    counted.push(part);
-                } else if !send(part) {
-                    return; // nobody waits for the others
+                let has_records = !part.arrow.is_empty();
+                counted.push(part);
+                if has_records || last.elapsed() >= TOGETHER {
+                    last = Instant::now();
+                    if !counted.drain(..).all(send) {
+                        return; // nobody waits for the others
+                    }
                 }
             }
             let _all_sent = counted.into_iter().all(send);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+use crate::peers::endpoint;
 use crate::wire::overlay_node_client::OverlayNodeClient;
 use crate::wire::{MetricsRequest, MetricsResponse};
 
@@ -17,10 +18,8 @@ pub struct Survey(Vec<Option<OverlayNodeClient<Channel>>>);
 impl Survey {
     /// Of those that listen there, `host:port` each; no connection is made yet.
     pub fn of(authorities: impl IntoIterator<Item = String>) -> Self {
-        let client = |authority: String| {
-            let endpoint = Endpoint::from_shared(format!("http://{authority}")).ok()?;
-            Some(OverlayNodeClient::new(endpoint.connect_lazy()))
-        };
+        let client =
+            |authority: String| Some(OverlayNodeClient::new(endpoint(&authority).ok()?.connect_lazy()));
         Self(authorities.into_iter().map(client).collect())
     }
 

@@ -304,6 +304,20 @@ async fn a_file_that_says_something_else_needs_a_restart() {
     assert_eq!(refused.status, 400, "{words}");
     assert!(words.contains("pool.overlay.overlay.topology") && words.contains("needs a restart"), "{words}");
     assert_eq!(balancer.replicas_of("overlay").await, before);
+    // Also for a process that is started again: its neighbors look for it where it was.
+    overlay.file["processes"]["F"]["port"] = 1.into();
+    overlay.write();
+    let matched = overlay.matched("PM2.5", 5);
+    let killed = one(&balancer, "F").await;
+    killed.process().kill();
+    wait_until("it is back where it was", LONG, async || {
+        let now = one(&balancer, "F").await;
+        let answer = ask(&balancer, &pm(5)).await;
+        let told = answer.json();
+        let back = now.restarts == killed.restarts + 1 && now.state == "live" && told["matched"] == matched;
+        if back { Ok(()) } else { Err(format!("{now:?}; {} {told}", answer.status)) }
+    })
+    .await;
     balancer.stop().await;
 }
 

@@ -301,7 +301,7 @@ async fn the_image_is_built_when_it_is_missing() {
     remove_own_image(&docker).await;
     let balancer = setup(&fleet).start_with(&names[..2]).await;
     assert!(docker.inspect_image(OWN_IMAGE).await.is_ok());
-    assert!(balancer.log().contains("building the image"), "{}", balancer.log());
+    balancer.said(&["building the image"]).await;
     // Also when somebody removes it while the balancer runs.
     remove_own_image(&docker).await;
     let answer = balancer.add(1, &names[2..]).await;
@@ -383,7 +383,7 @@ async fn what_cannot_be_stopped_is_named_and_the_exit_code_says_so() {
     let status = balancer.ended(LONG).await;
     assert_eq!(status.code(), Some(3), "{}", balancer.log());
     for name in names {
-        assert!(balancer.log().contains(&name), "{name}: {}", balancer.log());
+        balancer.said(&[&name]).await;
     }
 }
 

@@ -334,6 +334,17 @@ impl Balancer {
         self.log.text()
     }
 
+    /// Waits until a line that it printed has all of `pieces`, and returns it. What it does and what it says of that come
+    /// on different ways.
+    pub async fn said(&self, pieces: &[&str]) -> String {
+        wait_until("its words", START, async || {
+            let log = self.log();
+            let line = log.lines().find(|line| pieces.iter().all(|piece| line.contains(piece)));
+            line.map(str::to_owned).ok_or_else(|| format!("{pieces:?} is in no line of\n{log}"))
+        })
+        .await
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

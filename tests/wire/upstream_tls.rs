@@ -403,8 +403,7 @@ async fn after_a_reload_no_connection_is_used_that_it_would_not_open() {
         check(&balancer.main.call(Method::POST, "/a", "body").await, status, "");
         assert_eq!(call(&mut streams, balancer.main).await.1, code);
     }
-    let log = balancer.log();
-    let told = log.lines().find(|line| line.contains("UnknownIssuer")).unwrap_or_else(|| panic!("{log}"));
+    let told = balancer.said(&["UnknownIssuer"]).await;
     assert!(told.contains("proxy.upstream_ca") && told.contains(&replica.address.to_string()), "{told}");
 
     std::fs::write(setup.folder().join("ca.pem"), "nothing").expect("the folder is ours");

@@ -211,7 +211,7 @@ pub(super) fn read(r: &mut Reader<'_>, placement: &Placement) -> FleetConfig {
         fleet.runtime = RuntimeChoice::Static;
     }
     // So does one that is an overlay, which starts its processes.
-    let is_overlay = r.is_set(TOPOLOGY);
+    let is_overlay = r.is_set(TOPOLOGY) && !r.is_empty(TOPOLOGY);
     let inherited = fleet.upstreams.is_empty() && !r.is_set("fleet.runtime");
     if is_overlay && inherited && fleet.runtime == RuntimeChoice::Static {
         fleet.runtime = RuntimeChoice::Process;

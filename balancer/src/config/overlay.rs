@@ -9,7 +9,7 @@ use super::fleet::{FleetConfig, RuntimeChoice};
 use super::keys::Effect::AtRestart;
 use super::parse;
 use super::reader::Reader;
-use super::runtime::ProcessConfig;
+use super::runtime::{DockerConfig, ProcessConfig};
 use crate::fleet::names;
 
 /// A pool of fixed members.
@@ -76,6 +76,7 @@ pub(super) fn read(
     prefix: &str,
     fleet: &mut FleetConfig,
     process: &ProcessConfig,
+    docker: &DockerConfig,
     capacity: usize,
 ) -> Option<OverlayConfig> {
     r.section("overlay", "Replicas that are the processes of an overlay: names, identities and ports are those of its file; clients' requests go to its leaders.");
@@ -119,6 +120,9 @@ pub(super) fn read(
             &["process.command"],
             "no program beside overlay.topology: the processes are Slipring's own",
         );
+    }
+    if r.is_set("docker.image") && docker.image.is_some() {
+        r.mistake(&["docker.image"], "no image beside overlay.topology: the processes are Slipring's own");
     }
     let keys = OverlayKeys {
         topology: &topology,

@@ -86,7 +86,7 @@ impl PoolConfig {
         let mut fleet = fleet::read(r, &placement);
         let process = read_process(r);
         let docker = read_docker(r);
-        let overlay = overlay::read(r, prefix_of(name), &mut fleet, &process, placement.capacity());
+        let overlay = overlay::read(r, prefix_of(name), &mut fleet, &process, &docker, placement.capacity());
         let is_default = name == DEFAULT;
         let Balancer { listen, state } = balancer;
         if fleet.runtime == RuntimeChoice::Docker

@@ -371,6 +371,11 @@ impl<'a> Reader<'a> {
         self.find(&self.full(key)).is_some()
     }
 
+    /// Whether it is set to nothing where the reader is, as the example has it.
+    pub(super) fn is_empty(&self, key: &str) -> bool {
+        self.find(&self.full(key)).is_some_and(|setting| setting.written.text().is_ok_and(str::is_empty))
+    }
+
     /// Whether it is set where the reader is, or inherited.
     pub(super) fn is_set_anywhere(&self, key: &str) -> bool {
         self.is_set(key) || self.find(key).is_some()

@@ -264,15 +264,17 @@ mod tests {
     #[tokio::test]
     async fn every_refusal_is_described() {
         let described: Value = serde_json::from_str(DESCRIPTION).unwrap();
-        let answers = &described["paths"]["/overlay/query"]["post"]["responses"];
+        let answers = |path: &str, method: &str| &described["paths"][path][method]["responses"];
         let retry_after = Duration::from_millis(1);
-        for refusal in [
-            Refusal::Invalid(Query::from_json("[]").unwrap_err()),
-            Refusal::Loop,
-            Refusal::Rejected(Rejected { retry_after }),
-            Refusal::Incomplete(Coverage::default()),
-            Refusal::Cancelled,
-        ] {
+        let either =
+            || [Refusal::Rejected(Rejected { retry_after }), Refusal::Incomplete(Coverage::default())];
+        let asked =
+            [Refusal::Invalid(Query::from_json("[]").unwrap_err()), Refusal::Loop, Refusal::Cancelled];
+        let asked =
+            asked.into_iter().chain(either()).map(|refusal| (answers("/overlay/query", "post"), refusal));
+        let read = [Refusal::NotFound].into_iter().chain(either());
+        let read = read.map(|refusal| (answers("/overlay/query/{uid}/{chunk}", "get"), refusal));
+        for (answers, refusal) in asked.chain(read) {
             let response = refused(&refusal);
             let answer = &answers[response.status().as_str()];
             let schema = answer["content"]["application/json"]["schema"]["$ref"].as_str().unwrap_or_default();

@@ -44,7 +44,11 @@ impl Node {
         let wanted = plan.wanted.iter().enumerate();
         let mut wanted: Vec<_> = wanted.map(|(place, wanted)| (wanted.clone(), first_take(place))).collect();
         // Once, or once more for the other records; and again for those of later days if one of them has gone meanwhile.
-        while !wanted.is_empty() {
+        // A worker that counts more than it sends does not keep it going for ever.
+        for _ in 0..=plan.wanted.len() + 1 {
+            if wanted.is_empty() {
+                break;
+            }
             let missing = self.asker.gather(question, wanted, |part| tally.take(part)).await;
             if !missing.is_empty() {
                 self.outlook.hurry();
@@ -106,8 +110,10 @@ impl Tally {
         let part = match said.arrow.is_empty() {
             true => None,
             false => match Part::of(&said) {
-                Ok(part) => Some(part),
-                Err(error) => {
+                Ok(part) if part.rows as u64 <= count(said.matched) => Some(part),
+                told => {
+                    let error =
+                        told.err().map_or_else(|| "more than it counted".into(), |error| error.to_string());
                     let why = format!("what it sent are no records: {error}");
                     let name = format!("{:08}", said.date);
                     self.garbled.push(Missing { name, process: said.process, why, was_late: false });

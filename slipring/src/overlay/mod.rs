@@ -114,12 +114,16 @@ impl Settings {
     }
 }
 
-/// Reads an overlay's file; what is wrong with it is told, and the exit code to end with.
+/// Reads an overlay's file, or its text; what is wrong with it is told, and the exit code to end with.
 fn read(path: &Path) -> Result<Topology, ExitCode> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        eprintln!("slipring: {} cannot be read: {error}", path.display());
-        ExitCode::from(2)
-    })?;
+    // A balancer hands on what it has read, because the file may change while it runs.
+    let inline = path.to_str().filter(|text| text.starts_with('{'));
+    let text = inline.map_or_else(|| std::fs::read_to_string(path), |text| Ok(text.to_owned())).map_err(
+        |error| {
+            eprintln!("slipring: {} cannot be read: {error}", path.display());
+            ExitCode::from(2)
+        },
+    )?;
     Topology::parse(&text).map_err(|error| {
         eprintln!("slipring: {} is no overlay:", path.display());
         crate::report::complain(&error);

@@ -16,7 +16,7 @@ use crate::signals::Signals;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The overlay's file.
+    /// The overlay's file, or what it says.
     config: PathBuf,
     /// Which of its processes this is.
     id: String,

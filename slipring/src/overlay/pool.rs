@@ -9,9 +9,10 @@ use slipring_overlay::topology::{Process, Role, Topology, TopologyError};
 
 use super::{Settings, here};
 
-/// Where a container sees the overlay's file and its data.
-const TOPOLOGY: &str = "/overlay.json";
+/// Where a container sees the data.
 const DATA: &str = "/data";
+/// Bytes of a file, without its blanks: it is an argument of every process.
+const LONGEST: usize = 100_000;
 
 /// What is wrong, each with its key and what would be right.
 type Wrong = Vec<(&'static str, String)>;
@@ -33,9 +34,19 @@ pub(crate) fn members(keys: OverlayKeys<'_>) -> Result<Vec<FixedMember>, Wrong> 
             return Err([topology.err(), settings.err()].into_iter().flatten().flatten().collect());
         }
     };
-    let all = Overlay { file: absolute(keys.topology), settings, prefix: keys.prefix, topology: &topology };
-    let members: Vec<_> = topology.processes.values().map(|process| all.member(process)).collect();
-    let mut wrong = Wrong::new();
+    let (topology, text) = topology;
+    let all = Overlay { text, settings, prefix: keys.prefix, topology: &topology };
+    let (mut members, mut wrong) = (Vec::new(), Wrong::new());
+    for process in topology.processes.values() {
+        match here::is_here(&process.host) {
+            Ok(is_here) => members.push(all.member(process, is_here)),
+            Err(error) => {
+                let host = &process.host;
+                let expected = format!("a host for {} that can be found; {host} cannot: {error}", process.id);
+                wrong.push(("overlay.topology", expected));
+            }
+        }
+    }
     let workers = || members.iter().filter(|member| member.is_here && member.role == Role::Worker.name());
     match &all.settings.dataset_root {
         None => wrong.extend(workers().next().map(|worker| {
@@ -55,11 +66,17 @@ pub(crate) fn members(keys: OverlayKeys<'_>) -> Result<Vec<FixedMember>, Wrong> 
     if wrong.is_empty() { Ok(members) } else { Err(wrong) }
 }
 
-fn topology(path: &Path) -> Result<Topology, Wrong> {
+/// What a file says, and the file without its blanks.
+fn topology(path: &Path) -> Result<(Topology, String), Wrong> {
     let wrong = |words: String| vec![("overlay.topology", words)];
     let text = std::fs::read_to_string(path)
         .map_err(|error| wrong(format!("a file that can be read; {} cannot: {error}", path.display())))?;
-    Topology::parse(&text).map_err(|error| match error {
+    let compact = serde_json::from_str::<serde_json::Value>(&text).map(|file| file.to_string());
+    let compact = compact.unwrap_or_default(); // what is none is told below
+    if compact.len() > LONGEST {
+        return Err(wrong(format!("a file of at most {LONGEST} bytes, without its blanks")));
+    }
+    Topology::parse(&text).map(|topology| (topology, compact)).map_err(|error| match error {
         TopologyError::Mistakes(mistakes) => {
             let told =
                 mistakes.0.iter().map(|mistake| format!("no mistake in {}: {mistake}", path.display()));
@@ -90,16 +107,17 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 struct Overlay<'a> {
-    file: PathBuf,
+    /// The file itself, and not where it is: it may be another one when a process is started again.
+    text: String,
     settings: Settings,
     prefix: &'a str,
     topology: &'a Topology,
 }
 
 impl Overlay<'_> {
-    fn member(&self, process: &Process) -> FixedMember {
-        let node = |file: String, settings: &Settings| {
-            let words = ["overlay", "node", &file, process.id.as_str()].map(str::to_owned);
+    fn member(&self, process: &Process, is_here: bool) -> FixedMember {
+        let node = |settings: &Settings| {
+            let words = ["overlay", "node", &self.text, process.id.as_str()].map(str::to_owned);
             words.into_iter().chain(settings.arguments()).collect()
         };
         FixedMember {
@@ -108,26 +126,28 @@ impl Overlay<'_> {
             is_routed: process.role == Role::Leader,
             host: process.host.clone(),
             port: process.port,
-            is_here: here::is_here(&process.host),
-            process: node(self.file.display().to_string(), &self.settings),
+            is_here,
+            process: node(&self.settings),
             container: self.contained(process, node),
             digest: self.digest(),
         }
     }
 
-    /// Of what the file says, however it is written, and of all arguments.
+    /// Of what the file says, however it is written, of all arguments, and of the program: its versions may speak
+    /// otherwise to each other.
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (format!("{:?}", self.topology), self.settings.arguments()).hash(&mut hasher);
+        let version = env!("CARGO_PKG_VERSION");
+        (format!("{:?}", self.topology), self.settings.arguments(), version).hash(&mut hasher);
         hasher.finish()
     }
 
     /// In a container every host of the file is another: each process is found by its container's name.
-    fn contained(&self, process: &Process, node: impl Fn(String, &Settings) -> Vec<String>) -> Contained {
+    fn contained(&self, process: &Process, node: impl Fn(&Settings) -> Vec<String>) -> Contained {
         // What one kept would be gone with it.
         let cache = Some("none".into());
         let mut settings = Settings { cache, ..self.settings.clone() };
-        let mut mounts = vec![(self.file.clone(), TOPOLOGY.to_owned())];
+        let mut mounts = Vec::new();
         if let Some(root) =
             settings.dataset_root.replace(DATA.into()).filter(|_| process.role == Role::Worker)
         {
@@ -135,7 +155,7 @@ impl Overlay<'_> {
         } else {
             settings.dataset_root = None;
         }
-        let mut arguments = node(TOPOLOGY.to_owned(), &settings);
+        let mut arguments = node(&settings);
         arguments.extend(["--listen".into(), format!("0.0.0.0:{}", process.port)]);
         for other in self.topology.processes.values() {
             arguments.extend(["--at".into(), format!("{0}={1}-{0}:{2}", other.id, self.prefix, other.port)]);

@@ -64,6 +64,15 @@ fn what_is_set_goes_before_what_an_overlay_would_have() {
 }
 
 #[test]
+fn the_examples_empty_topology_is_none() {
+    let error = read("overlay.topology = \"\"\nfleet.runtime = \"auto\"\nfleet.upstreams = \"10.0.0.1:80\"");
+    let told = error.unwrap_err().to_string();
+    assert!(told.contains("addresses, with fleet.runtime = \"static\" and only with it"), "{told}");
+    let upstreams = "overlay.topology = \"\"\nfleet.runtime = \"static\"\nfleet.upstreams = \"10.0.0.1:80\"";
+    assert!(read(upstreams).unwrap().pools[0].overlay.is_none());
+}
+
+#[test]
 fn mistakes_are_told_with_their_keys() {
     for (rest, count, pieces) in &[
         (
@@ -82,6 +91,7 @@ fn mistakes_are_told_with_their_keys() {
         ("overlay.topology = \"two\"\nfleet.runtime = \"static\"", 1, &["no addresses, and"]),
         ("overlay.topology = \"two\"\nfleet.upstreams = \"10.0.0.1:80\"", 1, &["no addresses, and"]),
         ("overlay.topology = \"two\"\nprocess.command = \"app\"", 1, &["no program beside"]),
+        ("overlay.topology = \"two\"\ndocker.image = \"app\"", 1, &["no image beside"]),
         ("overlay.topology = \"two\"\nproxy.upstream_tls = \"insecure\"", 1, &["nor does an overlay"]),
         ("overlay.dataset_root = \"data\"", 1, &["overlay.topology beside it"]),
     ] {

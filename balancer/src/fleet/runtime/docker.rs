@@ -125,9 +125,11 @@ impl DockerRuntime {
     }
 
     /// The same, where these members' work is given, in containers whose names begin with `prefix` and a hyphen.
+    /// Their work is Slipring's own, whatever other replicas' image is.
     #[must_use]
     pub fn with_members(self, members: &[FixedMember], prefix: &str) -> Self {
-        Self { given: Given::new(members, prefix), ..self }
+        let config = DockerConfig { image: None, ..self.config };
+        Self { given: Given::new(members, prefix), image: own_image(), config, ..self }
     }
 
     /// The same, as one of several.

@@ -29,8 +29,18 @@ enum Failure {
     Incomplete(String),
     #[error("what it answers is no answer of an overlay: is {0} one, or a balancer before one?")]
     Strange(String, #[source] serde_json::Error),
+    /// Records that are none, after others that were.
+    #[error("the answer is incomplete: what follows cannot be understood")]
+    Garbled(#[source] serde_json::Error),
     #[error("the answer cannot be written")]
-    Output(#[from] std::io::Error),
+    Output(#[source] std::io::Error),
+}
+
+impl From<std::io::Error> for Failure {
+    /// What writes records reads them, too.
+    fn from(error: std::io::Error) -> Self {
+        error.downcast().map_or_else(Self::Output, Self::Garbled)
+    }
 }
 
 impl Failure {
@@ -59,7 +69,7 @@ impl Failure {
         }
         match self {
             Self::Call(_) => ExitCode::from(UNREACHABLE),
-            Self::Incomplete(_) => ExitCode::from(INCOMPLETE),
+            Self::Incomplete(_) | Self::Garbled(_) => ExitCode::from(INCOMPLETE),
             Self::Refused(..) | Self::Strange(..) | Self::Output(_) => ExitCode::from(REFUSED),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -260,10 +261,10 @@ async fn measure(
     drop((screen, load, looks));
     bench.looked(survey.look(LOOK).await);
     let report = Report { bench: &bench, figures, distinct, interrupted, began: since_1970.as_secs() };
-    print!("{}", report.text());
     let paths = report.write(&arguments.out);
     let [text, json] = paths.map_err(|error| Failure::Files(arguments.out.display().to_string(), error))?;
-    println!("\n{}\n{}", text.display(), json.display());
+    // Whoever reads no further, as `head` does, has it in the files.
+    drop(writeln!(std::io::stdout().lock(), "{}\n{}\n{}", report.text(), text.display(), json.display()));
     Ok(match (interrupted, report.figures.failed) {
         (true, _) => ExitCode::from(ENDED_AT_ONCE),
         (false, 0) => ExitCode::SUCCESS,
