@@ -16,12 +16,12 @@ const END: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_grpcio_asks_reads_every_chunk_and_asks_for_the_end() {
-    let python = std::env::var("SLIPRING_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/overlay/grpcio/round.py");
     let script = script.to_str().expect("paths here are text");
     let able = tokio::process::Command::new(&python).arg(script).output().await;
     if !able.is_ok_and(|said| said.status.success()) {
-        return skipped("grpcio", &format!("{python} has no grpcio and grpcio-tools (SLIPRING_PYTHON)"));
+        return skipped("grpcio", &format!("{python} has no grpcio and grpcio-tools (PYTHON)"));
     }
     let data = TempDir::new().expect("a temporary folder can be made");
     let rows = Rows::write(data.path(), ROWS);

@@ -9,7 +9,7 @@ const WHAT: [(&str, &str); 13] = [
     ("deny", "cargo-deny, for `make verify`"),
     ("docker", "a Docker engine"),
     ("files", "a limit of open files that ten thousand connections fit in"),
-    ("grpcio", "Python with grpcio and grpcio-tools (SLIPRING_PYTHON says which)"),
+    ("grpcio", "Python with grpcio and grpcio-tools (PYTHON says which)"),
     ("ipv6", "an IPv6 loopback"),
     ("long", "storms as long as they are meant to be"),
     ("namespaces", "leave to make a process namespace"),
