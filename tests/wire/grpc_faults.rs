@@ -319,6 +319,56 @@ async fn loses(how: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
+/// A replica that answers when its window is full, takes the rest then, and says what it has got.
+async fn answers_first() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut served = h2::server::handshake(stream).await?;
+                while let Some(asked) = served.accept().await {
+                    let (request, mut answer) = asked?;
+                    tokio::spawn(async move {
+                        let mut body = request.into_body();
+                        let (mut got, mut send) = (Vec::new(), None);
+                        while let Some(piece) = body.data().await {
+                            let piece = piece?;
+                            got.extend_from_slice(&piece);
+                            if send.is_some() {
+                                body.flow_control().release_capacity(piece.len())?;
+                            } else if got.len() == 65_535 {
+                                send = Some(answer.send_response(Response::new(()), false)?);
+                                body.flow_control().release_capacity(got.len())?;
+                            }
+                        }
+                        let mut send = send.expect("the window was full");
+                        send.send_data(got.into(), false)?;
+                        send.send_trailers(good())
+                    });
+                }
+                Ok::<(), h2::Error>(())
+            });
+        }
+    });
+    address
+}
+
+/// What was waiting for the replica's window when its answer began is neither lost nor taken for the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_waits_when_the_answer_begins_is_sent() {
+    let balancer = before(answers_first().await).set("fleet.heartbeat_path", "").start().await;
+    let mut streams = balancer.main.streams().await;
+    let text: Vec<u8> = (0..200_000_u32).map(|place| b'a' + (place / 7 % 26) as u8).collect();
+    for size in [200_000, 70_000, 65_536] {
+        let pieces = text[..size].chunks(10_000).map(Bytes::copy_from_slice).collect();
+        let (got, status) = send(&mut streams, request(&balancer, "/a", frames(pieces, None), "")).await;
+        assert_eq!(status, "0");
+        assert!(got.as_bytes() == &text[..size], "{} bytes of {size} came, or others", got.len());
+    }
+    is_free(&balancer).await;
+}
+
 /// Servers that let connections grow only so old say farewell while calls are on their way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_the_replica_did_not_look_at_is_sent_again() {

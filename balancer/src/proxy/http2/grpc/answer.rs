@@ -119,12 +119,13 @@ impl Body for Answering {
             match poll_frame(body, cx) {
                 Poll::Ready(Some(Err(error))) => {
                     let upstream = &carried.flight.upstream;
-                    upstream.metrics.broke_off();
-                    // The end of a connection counts once, however many answers it breaks off.
-                    if is_the_replicas_fault(&error)
-                        && (error.is_reset() || carried.slot.as_ref().is_some_and(Slot::blames))
-                    {
-                        upstream.health.failed();
+                    // A caller that leaves ends it, too.
+                    if is_the_replicas_fault(&error) {
+                        upstream.metrics.broke_off();
+                        // The end of a connection counts once, however many answers it breaks off.
+                        if error.is_reset() || carried.slot.as_ref().is_some_and(Slot::blames) {
+                            upstream.health.failed();
+                        }
                     }
                     open.end(meaning(&error), "the replica ended the call before its status".to_owned());
                 }

@@ -24,6 +24,9 @@ pub(super) struct Asking {
     trailers: Option<HeaderMap>,
     /// What was kept, and is to be sent again.
     again: Bytes,
+    /// A piece that was taken and waits for the replica to take some of it. It is here and not with whoever sends, who
+    /// may be another one when the answer has begun.
+    pub(super) held: Option<Bytes>,
     ended: bool,
 }
 
@@ -43,18 +46,19 @@ impl Asking {
         let ended = body.is_end_stream();
         traffic.asked(ended);
         let kept = Some(BytesMut::new());
-        Self { body, traffic, kept, trailers: None, again: Bytes::new(), ended }
+        Self { body, traffic, kept, trailers: None, again: Bytes::new(), held: None, ended }
     }
 
     /// Whether nothing more comes.
     pub(super) fn is_over(&self) -> bool {
-        self.ended && self.again.is_empty() && self.trailers.is_none()
+        self.ended && self.again.is_empty() && self.held.is_none() && self.trailers.is_none()
     }
 
     /// Back to the beginning; whether that can be.
     pub(super) fn rewind(&mut self) -> bool {
         if let Some(kept) = &self.kept {
             self.again = Bytes::copy_from_slice(kept);
+            self.held = None;
         }
         self.kept.is_some()
     }
@@ -80,29 +84,27 @@ impl Asking {
             // As for other requests: reset with NO_ERROR.
             None if !self.body.is_end_stream() => return Poll::Ready(Piece::Gone),
             None => {
-                self.end();
+                self.ended = true;
                 return Poll::Ready(self.last());
             }
         };
         match frame.into_data() {
             Ok(data) => {
-                if self.body.is_end_stream() {
-                    self.end();
-                }
+                self.ended = self.body.is_end_stream();
                 self.traffic.took(&data);
                 self.keep(&data);
                 Poll::Ready(Piece::Data(data))
             }
             Err(frame) => {
                 self.trailers = frame.into_trailers().ok();
-                self.end();
+                self.ended = true;
                 Poll::Ready(self.last())
             }
         }
     }
 
-    fn end(&mut self) {
-        self.ended = true;
+    /// The last of it is on its way: it is for the replica to say something.
+    pub(super) fn is_sent(&self) {
         self.traffic.asked(true);
     }
 

@@ -78,16 +78,15 @@ enum Sent {
 /// Sends a call's messages to their end.
 async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) -> Sent {
     // A piece that is held waits for the replica to take some of it; one that is waited for reserves nothing that another
-    // call could use.
-    let mut held = None;
+    // call could use. This may be dropped while it waits, and another one goes on.
     loop {
         let piece = std::future::poll_fn(|cx| {
             if stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            if held.is_none() {
+            if asking.held.is_none() {
                 match ready!(asking.poll(cx)) {
-                    Piece::Data(data) if !data.is_empty() => held = Some(data),
+                    Piece::Data(data) if !data.is_empty() => asking.held = Some(data),
                     piece => return Poll::Ready(Some(piece)),
                 }
             }
@@ -98,7 +97,7 @@ async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) -> Sent {
                     _ => return Poll::Ready(None),
                 }
             }
-            Poll::Ready(held.take().map(Piece::Data))
+            Poll::Ready(asking.held.take().map(Piece::Data))
         });
         let sent = match piece.await {
             None => return Sent::Over,
@@ -108,11 +107,13 @@ async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) -> Sent {
             }
             Some(Piece::End) => {
                 drop(stream.send_data(Bytes::new(), true)); // its answer says what came of it
+                asking.is_sent();
                 return Sent::Over;
             }
             Some(Piece::Trailers(trailers)) => {
                 stream.reserve_capacity(0);
                 drop(stream.send_trailers(trailers));
+                asking.is_sent();
                 return Sent::Over;
             }
             Some(Piece::Data(data)) => {
@@ -124,6 +125,7 @@ async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) -> Sent {
             }
         };
         if !matches!(sent, Ok(false)) {
+            asking.is_sent();
             return Sent::Over;
         }
     }
