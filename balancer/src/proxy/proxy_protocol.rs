@@ -49,6 +49,15 @@ pub struct Ends {
     pub client: SocketAddr,
     /// The address that it came to.
     pub here: SocketAddr,
+    /// Whether that is only the last proxy's address, because it does not know the client.
+    pub is_unknown: bool,
+}
+
+impl Ends {
+    /// A client that is known, and the address that it came to.
+    pub fn known(client: SocketAddr, here: SocketAddr) -> Self {
+        Self { client, here, is_unknown: false }
+    }
 }
 
 /// The header of version 2 that says whose connection it is; `None`: our own (LOCAL). An address of IPv4 that is
@@ -56,10 +65,14 @@ pub struct Ends {
 /// the header is in IPv6.
 pub fn header(ends: Option<&Ends>) -> Vec<u8> {
     let mut bytes = SIGNATURE.to_vec();
-    let Some(Ends { client, here }) = ends else {
+    let Some(Ends { client, here, is_unknown }) = ends else {
         bytes.extend([0x20, 0, 0, 0]);
         return bytes;
     };
+    if *is_unknown {
+        bytes.extend([0x21, 0, 0, 0]);
+        return bytes;
+    }
     let v6 = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,
@@ -120,7 +133,7 @@ fn textual(line: &str) -> Result<Said, Malformed> {
     if !fits || words.next().is_some() {
         return Err(Malformed);
     }
-    Ok(Said::Ends(Ends { client: (from, from_port).into(), here: (to, to_port).into() }))
+    Ok(Said::Ends(Ends::known((from, from_port).into(), (to, to_port).into())))
 }
 
 fn binary(input: &[u8]) -> Result<Option<Header>, Malformed> {
@@ -153,7 +166,7 @@ where
     let to_port = rest.first_chunk::<2>()?;
     let address =
         |ip: &[u8; WIDTH], port: &[u8; 2]| SocketAddr::new(IpAddr::from(*ip), u16::from_be_bytes(*port));
-    Some(Ends { client: address(from, from_port), here: address(to, to_port) })
+    Some(Ends::known(address(from, from_port), address(to, to_port)))
 }
 
 /// Reads the header, and nothing behind it.
@@ -192,7 +205,7 @@ mod tests {
     }
 
     fn told(client: &str, here: &str, length: usize) -> Result<Option<Header>, Malformed> {
-        let ends = Ends { client: client.parse().unwrap(), here: here.parse().unwrap() };
+        let ends = Ends::known(client.parse().unwrap(), here.parse().unwrap());
         Ok(Some(Header { said: Said::Ends(ends), length }))
     }
 
@@ -252,21 +265,24 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_what_the_specification_shows() {
-        let ends =
-            |client: &str, here: &str| Ends { client: client.parse().unwrap(), here: here.parse().unwrap() };
+        let ends = |client: &str, here: &str| Ends::known(client.parse().unwrap(), here.parse().unwrap());
         let four = v2(1, 0x11, &[10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80]);
         assert_eq!(header(Some(&ends("10.0.0.1:4660", "10.0.0.2:80"))), four);
         assert_eq!(header(Some(&ends("[::ffff:10.0.0.1]:4660", "[::ffff:10.0.0.2]:80"))), four);
         let six = [&[0; 15][..], &[1], &[0; 10], &[0xff, 0xff, 10, 0, 0, 2], &[0, 7, 0, 80]].concat();
         assert_eq!(header(Some(&ends("[::1]:7", "10.0.0.2:80"))), v2(1, 0x21, &six));
         assert_eq!(header(None), v2(0, 0, b""));
+        // Whom we were not told of, we do not make up either: the next one would take him for the proxy.
+        let unknown = Ends { is_unknown: true, ..ends("127.0.0.1:7", "127.0.0.1:80") };
+        assert_eq!(header(Some(&unknown)), v2(1, 0, b""));
+        assert_eq!(parse(&header(Some(&unknown))).unwrap().unwrap().said, Said::Unknown);
     }
 
     proptest::proptest! {
         #[test]
         fn what_is_sent_is_understood(client in address(), here in address(), rest in proptest::collection::vec(0_u8.., 0..20)) {
             let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-            let sent = header(Some(&Ends { client, here }));
+            let sent = header(Some(&Ends::known(client, here)));
             let read = parse(&[&sent[..], &rest].concat()).unwrap().unwrap();
             let Said::Ends(ends) = read.said else { panic!("{read:?}") };
             let told = (canonical(ends.client), canonical(ends.here), read.length);
@@ -284,7 +300,7 @@ mod tests {
         #[test]
         fn a_header_that_comes_in_pieces_is_the_same(address in proptest::array::uniform4(0_u8..), port in 0_u16.., text in proptest::bool::ANY) {
             let client = SocketAddr::from((address, port));
-            let said = Said::Ends(Ends { client, here: SocketAddr::from(([10, 0, 0, 1], 80)) });
+            let said = Said::Ends(Ends::known(client, SocketAddr::from(([10, 0, 0, 1], 80))));
             let whole = if text {
                 format!("PROXY TCP4 {} 10.0.0.1 {port} 80\r\n", client.ip()).into_bytes()
             } else {

@@ -26,7 +26,7 @@ impl Whose {
     #[must_use]
     pub fn told(self, said: Said) -> Self {
         match said {
-            Said::Ends(Ends { client, here }) => Self { here: Some(here), ..Self::own(client) },
+            Said::Ends(Ends { client, here, .. }) => Self { here: Some(here), ..Self::own(client) },
             Said::Local => self,
             Said::Unknown => Self { is_unknown: true, ..self },
         }
@@ -47,6 +47,6 @@ impl Whose {
 
     /// What a replica is told of it, over a connection that came to this address.
     pub fn ends(&self, here: impl FnOnce() -> Option<SocketAddr>) -> Option<Ends> {
-        Some(Ends { client: self.peer, here: self.here.or_else(here)? })
+        Some(Ends { client: self.peer, here: self.here.or_else(here)?, is_unknown: self.is_unknown })
     }
 }
