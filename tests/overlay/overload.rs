@@ -174,8 +174,7 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
         at_once.len()
     ));
     let peak = before.min(after);
-    // 0.8 is the aim, and 0.85 to 1 what is measured; the rest is room for a machine that others use, too.
-    assert!(goodputs.iter().all(|&good| good >= 0.7 * peak), "{goodputs:?} instead of {peak}");
+    assert!(goodputs.iter().all(|&good| good >= 0.8 * peak), "{goodputs:?} instead of {peak}");
     // From outside, on cores that are all taken, the slowest say more of those than of the process: half of them have to
     // be as quick as promised.
     assert!(middle < Duration::from_millis(5), "{middle:?}");
