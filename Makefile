@@ -14,7 +14,7 @@ RUN := .slipring
 PICTURES := requests-n3 mean stddev failure freeze
 DENY := $(shell command -v cargo-deny)
 
-.PHONY: start run appliance build docker stop reload test otel verify fix plots bench bench-proxy bench-overlay soak fuzz data overlay bench-query image help
+.PHONY: start run appliance build docker stop reload test model otel verify fix plots page-picture bench bench-page bench-proxy bench-overlay bench-store soak fuzz data overlay bench-query waves image help
 
 start: run ## build, start the balancer with its replicas, and say what to try next
 	@$(URLS); \
@@ -25,6 +25,7 @@ start: run ## build, start the balancer with its replicas, and say what to try n
 	  "curl $$url/rep" 'the replicas' \
 	  "curl -d '{\"n\":2,\"hostnames\":[\"S4\",\"S5\"]}' $$url/add" 'two more' \
 	  "curl -X DELETE -d '{\"n\":1}' $$url/rm" 'one less' \
+	  "$$admin/" 'all of it in a browser' \
 	  "curl -N $$admin/events" 'what happens to them: kill one and watch' \
 	  "$(SLIPRING) client" 'a prompt' \
 	  'make stop' 'everything ends'; \
@@ -103,8 +104,25 @@ plots: build ## draw the pictures of the README anew
 	@cp $(foreach picture,$(PICTURES),target/plots/$(picture).png) plots/pictures/
 	@echo 'the rest (SVG, CSV, JSON) is in target/plots'
 
-bench: ## lookups and changes of every placement; at the end, what a lookup costs beside the hash
+page-picture: ## take the picture of the page in README.md anew, in Chromium
+	@PAGE_PICTURE=$(abspath plots/pictures/page.png) cargo test --workspace --quiet --test browser -- --ignored --exact measures::picture --nocapture
+
+bench-page: ## frames a second of the page with 200 nodes, in Chromium
+	@cargo test --workspace --quiet --test browser -- --ignored --exact measures::fifty_frames_a_second_with_200_nodes --nocapture
+
+bench: appliance ## lookups and changes of every placement, and what a lookup costs beside the hash; waves and plans beside their bounds; the page's frames a second
 	@cargo bench -p slipring-hashing
+	@cargo bench --quiet -p slipring-waves
+	@SLIPRING=$(abspath $(SLIPRING)) cargo bench --quiet -p slipring-units --bench live
+	@cargo bench --quiet -p slipring-analyser
+	@if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then $(MAKE) --no-print-directory bench-page; \
+	else echo 'SKIPPED: the page: there is no Chromium with its chromedriver (packages chromium, chromium-driver)'; fi
+
+bench-store: ## claims and completions a second in memory, in SQLite and (where it is installed) in PostgreSQL
+	@cargo bench --quiet -p slipring-store --bench claims
+
+model: ## every order of messages of a wave on small graphs, explored: the suite's part and what takes longer, under five minutes
+	@cargo test --workspace --quiet --test model -- --include-ignored
 
 bench-proxy: appliance ## what a request costs beside nginx and HAProxy (QUICK=1, TABLE=bodies|posts|replicas|idle|http2|grpc, ARGS=...)
 	@cargo build --release -p slipring-bench
@@ -123,7 +141,7 @@ FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cll
 
 fuzz: ## hostile bytes, guided by coverage, for every parser of our own (SECONDS=60 each; findings stay in target/fuzz)
 	@cd fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --target-dir ../target/fuzz
-	@for target in request response chunked proxy_protocol h2c grpc_timeout query_params csv; do \
+	@for target in request response chunked proxy_protocol h2c grpc_timeout query_params csv topology; do \
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  target/fuzz/*/release/$$target -max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -verbosity=0 \
 	    -artifact_prefix=target/fuzz/$$target- target/fuzz/corpus/$$target 2>target/fuzz/$$target.log \
@@ -161,6 +179,8 @@ endif
 	  "curl -d '$(QUESTION)' $$url/overlay/query" 'a question: how many rows, and where the first chunk of them is' \
 	  "curl -H 'Accept: text/csv' -d '$(QUESTION)' $$url/overlay/query" 'the rows themselves' \
 	  "$(SLIPRING) client --url $$url query PM2.5 5 35 --limit 10 --explain" 'the same as a table, and who did what' \
+	  "$(SLIPRING) client --url $$url echo" 'what each process says of itself, gathered by one wave' \
+	  "$$admin/" 'all of it in a browser' \
 	  "curl '$$admin/replicas?pool=overlay'" 'the processes: name, role, state, process id' \
 	  "curl -N '$$admin/events?pool=overlay'" 'what happens to them: kill one and watch' \
 	  'make stop' 'everything ends'; \
@@ -172,6 +192,30 @@ ifndef DATASET
 endif
 	@$(SLIPRING) overlay bench $(or $(CONFIG),overlay/topologies/baseline.json) --start --out $(RUN) \
 	  --dataset-root $(or $(DATASET),$(RUN)/data) $(if $(PROFILE),--profile $(PROFILE))
+
+WAVES = --set fleet.replicas=0 --set state= --set pool.waves.routes='/waves/*' \
+	--set pool.waves.waves.topology=$(or $(TOPOLOGY),units/topologies/seed.json) \
+	--set pool.waves.waves.config=$(or $(CONFIG),units/topologies/config.json) \
+	--set pool.waves.waves.state=$(RUN)/waves
+
+waves: appliance ## start a tree of units whose load is balanced by waves, and say what to try next (TOPOLOGY=file, CONFIG=file)
+	@$(MAKE) --no-print-directory run FLAGS="$(WAVES)"
+	@$(URLS); \
+	for _ in $$(seq 300); do \
+	  if $(SLIPRING) client --url $$admin get '/readyz?all=true' > /dev/null 2>&1; then ready=1; break; fi; sleep 0.1; done; \
+	if [ -z "$${ready:-}" ]; then echo 'not all of its processes are live yet; $(RUN)/log says why' >&2; fi; \
+	$(SLIPRING) client --url $$url get '/rep?pool=waves'; \
+	printf '\nTry next:\n'; \
+	printf '  %-66s %s\n' \
+	  "$$admin/" 'the page: see it live' \
+	  "curl -X POST '127.0.0.1:7999/tasks?unit=8002&n=60'" 'sixty tasks for one unit; the next wave spreads them' \
+	  'curl 127.0.0.1:7999/echo' 'an Echo wave: the tree, with its load' \
+	  'curl 127.0.0.1:7999/finn_ws' 'a Finn wave: a task for everyone' \
+	  'curl 127.0.0.1:7999/avg-disbalance' 'tasks per core' \
+	  "curl -X POST '127.0.0.1:7999/wave?algorithm=barrier'" 'a barrier, with its messages counted' \
+	  "curl '$$admin/replicas?pool=waves'" 'the processes: kill one, no task is lost' \
+	  'make stop' 'everything ends'; \
+	printf '\nIts messages are in $(RUN)/log.\n'
 
 image: appliance ## the container image: this executable on an empty base
 	@$(SLIPRING) image

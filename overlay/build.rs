@@ -7,7 +7,7 @@ use prost::Message as _;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from("../proto");
     println!("cargo::rerun-if-changed={}", folder.display());
-    let files = protox::compile(["overlay.proto", "overlay_peer.proto"], [&folder])?;
+    let files = protox::compile(["overlay.proto", "overlay_peer.proto", "waves.proto"], [&folder])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // What reflection answers with.
     std::fs::write(out.join("overlay.bin"), files.encode_to_vec())?;

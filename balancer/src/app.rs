@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::access::Access;
 use crate::admin::serve::{Served, serve};
+use crate::admin::stream::Stream;
 use crate::admin::{Admin, MOST_CALLS, MOST_WATCHERS};
 use crate::config::{Config, Given};
 use crate::fleet::events::Events;
@@ -141,6 +142,7 @@ impl Balancer {
         let unnamed = pools.next().expect("the pool without a name is always there");
         let clients = Places::new(limited.max_connections);
         let administrators = Places::new(config.admin.max_connections);
+        let watchers = Places::new(config.admin.max_watchers);
         let pools = Arc::new(ArcSwap::from_pointee(Pools::new(unnamed, pools.collect(), limited, calm)));
         let access = Access::new(config.admin.token.clone(), own_addresses.iter().copied().collect());
         let access = Arc::new(ArcSwap::from_pointee(access));
@@ -153,6 +155,7 @@ impl Balancer {
             access: access.clone(),
             clients: clients.clone(),
             administrators: administrators.clone(),
+            watchers: watchers.clone(),
             around,
             family,
             stopping: stopping.clone(),
@@ -166,6 +169,8 @@ impl Balancer {
             planning: Arc::new(Semaphore::new(1)),
             calling: Arc::new(Semaphore::new(MOST_CALLS)),
             watching: Arc::new(Semaphore::new(MOST_WATCHERS)),
+            watchers,
+            stream: Stream::default(),
             stopping,
             ended: CancellationToken::new(),
         };

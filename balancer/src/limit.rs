@@ -74,6 +74,8 @@ limits! {
     AdminConnections = "admin_connections" moved by "admin.max_connections";
     /// No more connections for this administrator.
     AdminConnectionsPerClient = "admin_connections_per_client" moved by "admin.max_connections";
+    /// No place for one more page to be fed.
+    PageWatchers = "page_watchers" moved by "admin.max_watchers";
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub struct Metrics {
     events: IntCounterVec,
     admin_connections: IntGauge,
     admin_refusals: IntCounterVec,
+    relayed: IntCounterVec,
+    watched: IntCounterVec,
     /// Connections to the admin port that did not come to speak TLS.
     pub admin_handshakes_failed: IntCounter,
     limits: IntGaugeVec,
@@ -68,6 +70,8 @@ pub struct Administration {
     pub calls: usize,
     /// Streams of events.
     pub watchers: usize,
+    /// Pages that are fed.
+    pub pages: usize,
 }
 
 /// What is counted for one replica, looked up once.
@@ -157,6 +161,12 @@ impl Metrics {
                 "Connections to the admin port.",
             ))?,
             admin_refusals: vec("admin_refusals_total", "Administrative calls refused.", &["code"])?,
+            relayed: vec("relayed_calls_total", "Calls passed on to members of given pools.", &["code"])?,
+            watched: vec(
+                "watched_objects_total",
+                "What given pools told of themselves for pages, by what became of it.",
+                &["outcome"],
+            )?,
             admin_handshakes_failed: IntCounter::with_opts(named(
                 "admin_handshakes_failed_total",
                 "Connections to the admin port that did not come to speak TLS: no certificate, a wrong one, too slow.",
@@ -186,11 +196,16 @@ impl Metrics {
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.admin_connections.clone()))?;
         registry.register(Box::new(metrics.admin_refusals.clone()))?;
+        registry.register(Box::new(metrics.relayed.clone()))?;
+        registry.register(Box::new(metrics.watched.clone()))?;
         registry.register(Box::new(metrics.admin_handshakes_failed.clone()))?;
         registry.register(Box::new(metrics.spans.clone()))?;
         registry.register(Box::new(metrics.limits.clone()))?;
         for &limit in Limit::ALL {
             drop(metrics.limits_hit.with_label_values(&[limit.name()])); // there from the beginning
+        }
+        for outcome in ["passed", "refused", "too_long"] {
+            drop(metrics.watched(outcome));
         }
         for outcome in ["applied", "refused"] {
             drop(metrics.reloads(outcome)); // there from the beginning
@@ -236,6 +251,16 @@ impl Metrics {
     /// An administrative call was refused.
     pub fn admin_refused(&self, status: StatusCode) {
         self.admin_refusals.with_label_values(&[status.as_str()]).inc();
+    }
+
+    /// A call was passed on to a member of a given pool, or could not be, and was answered with `status`.
+    pub fn relayed(&self, status: StatusCode) {
+        self.relayed.with_label_values(&[status.as_str()]).inc();
+    }
+
+    /// What given pools told of themselves with this outcome, `passed` or `refused`.
+    pub fn watched(&self, outcome: &str) -> IntCounter {
+        self.watched.with_label_values(&[outcome])
     }
 
     /// There may be at most `most` of something at a time.
@@ -336,6 +361,7 @@ fn present(
     for (name, help, value) in [
         ("admin_calls", "Administrative calls under way.", administration.calls),
         ("event_watchers", "Streams of events.", administration.watchers),
+        ("page_watchers", "Pages that are fed.", administration.pages),
     ] {
         let gauge = IntGauge::with_opts(named(name, help))?;
         gauge.set(number(value));

@@ -32,6 +32,11 @@ impl Places {
         *self.most.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.most().saturating_sub(self.free.available_permits())
+    }
+
     /// From now on there are `most`. Nobody loses a place; if more are taken, who comes now waits until enough have
     /// been given back. Those who waited before are still served first.
     ///

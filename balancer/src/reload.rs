@@ -78,6 +78,7 @@ pub struct Reload {
     access: Arc<ArcSwap<Access>>,
     clients: Places,
     administrators: Places,
+    watchers: Places,
     around: Surroundings,
     family: Family,
     stopping: CancellationToken,
@@ -113,6 +114,7 @@ pub(crate) struct Parts {
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) clients: Places,
     pub(crate) administrators: Places,
+    pub(crate) watchers: Places,
     pub(crate) around: Surroundings,
     pub(crate) family: Family,
     pub(crate) stopping: CancellationToken,
@@ -128,6 +130,7 @@ impl Reload {
             access,
             clients,
             administrators,
+            watchers,
             around,
             family,
             stopping,
@@ -135,7 +138,7 @@ impl Reload {
         around.metrics.obeyed(unix_ms());
         let (ending, left) = (Vec::new(), Vec::new());
         let present = Mutex::new(Present { given, config, own_addresses, ending, left });
-        Arc::new(Self { present, pools, access, clients, administrators, around, family, stopping })
+        Arc::new(Self { present, pools, access, clients, administrators, watchers, around, family, stopping })
     }
 
     /// Reads the configuration again and obeys it, after those who asked before. Goes on to its end also if the
@@ -215,6 +218,7 @@ impl Reload {
         note_limits(&self.around.metrics, &next, &limited);
         self.clients.resize(limited.max_connections);
         self.administrators.resize(next.admin.max_connections);
+        self.watchers.resize(next.admin.max_watchers);
         let own_addresses = present.own_addresses.iter().copied().collect();
         self.access.store(Arc::new(Access::new(next.admin.token.clone(), own_addresses)));
         self.pools.store(Arc::new(after));
@@ -323,6 +327,7 @@ pub(crate) fn note_limits(metrics: &Metrics, config: &Config, limited: &ProxyCon
         ("admin_connections", config.admin.max_connections),
         ("admin_calls", MOST_CALLS),
         ("event_watchers", MOST_WATCHERS),
+        ("page_watchers", config.admin.max_watchers),
     ] {
         metrics.limit(of, most);
     }

@@ -171,7 +171,8 @@ impl Admission {
         client: &str,
         deadline: Instant,
     ) -> Result<Admitted, Rejected> {
-        let end = deadline.min(Instant::now() + LONGEST);
+        let longest = Instant::now() + LONGEST;
+        let end = deadline.min(longest);
         let mut turn = {
             let mut state = self.state();
             let may = admits(self.fairness, state.occupancy(team));
@@ -195,7 +196,15 @@ impl Admission {
                 turn.turn = None;
                 Ok(self.admitted(team))
             }
-            _ => Err(Rejected { retry_after: PATIENCE * 2 }), // and gives back what came at the last moment
+            _ => {
+                if end == longest {
+                    // Places come free so slowly that nobody needs to wait, until one does.
+                    let mut state = self.state();
+                    let own = state.team(team);
+                    own.pace = own.pace.max(PATIENCE + Duration::from_millis(1));
+                }
+                Err(Rejected { retry_after: PATIENCE * 2 }) // and gives back what came at the last moment
+            }
         }
     }
 
@@ -283,6 +292,12 @@ mod tests {
             PATIENCE * 2,
             "the clock is paused"
         );
+        // One has waited in vain: the others need not, until a place comes free.
+        let mut next = std::pin::pin!(admission.enter("pink", "b", later()));
+        let told = futures_util::poll!(&mut next);
+        assert!(matches!(told, std::task::Poll::Ready(Err(_))), "{told:?}");
+        drop(pink.pop());
+        pink.push(admission.enter("pink", "a", later()).await.unwrap());
         let waiting = admission.enter("pink", "b", later());
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
@@ -293,6 +308,31 @@ mod tests {
         assert_eq!(admission.load(), (61, 0));
         drop((green, late, pink));
         assert_eq!(admission.load(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_no_place_comes_free_one_waits_in_vain_and_the_others_hear_at_once() {
+        let admission = Admission::new(Fairness::Strict);
+        let long = Instant::now() + Duration::from_secs(60);
+        let mut stuck = Vec::new();
+        for _ in 0..60 {
+            stuck.push(admission.enter("pink", "a", long).await.unwrap());
+        }
+        // One who has less time himself teaches nothing.
+        admission.enter("pink", "a", Instant::now() + PATIENCE).await.unwrap_err();
+        let began = Instant::now();
+        admission.enter("pink", "a", long).await.unwrap_err();
+        assert_eq!(began.elapsed(), LONGEST);
+        for _ in 0..3 {
+            let began = Instant::now();
+            let rejected = admission.enter("pink", "a", long).await.unwrap_err();
+            assert_eq!(began.elapsed(), Duration::ZERO);
+            assert!(rejected.retry_after > PATIENCE);
+        }
+        drop(stuck.pop());
+        stuck.push(admission.enter("pink", "a", long).await.unwrap());
+        let mut next = std::pin::pin!(admission.enter("pink", "a", long));
+        assert!(futures_util::poll!(&mut next).is_pending(), "places come free again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,34 +1,32 @@
 //! Asks for what a plan wants, on one way after the other, until it is there or no way is left.
 //!
-//! A way that takes longer than nearly all do is not given up, but another is asked beside it (`hedge`); whichever part
-//! comes first counts, and the other one not.
+//! A way that is silent for longer than nearly all are is not given up, but another is asked beside it (`hedge`);
+//! whichever part comes first counts, and the other one not. Whoever was silent a moment ago is asked last. With the last
+//! part the answer is there: whatever else was asked is dropped, which ends it everywhere.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, SelectAll, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::hedge::Hedging;
+use crate::hedge::{Hedging, Silence};
 use crate::holdings::Holdings;
 use crate::peer_wire::failure::Kind;
 use crate::peer_wire::{Ask, Failure, ScanPart, ScanRequest};
 use crate::peers::Peers;
 use crate::plan::{Missing, Route, Wanted};
 use crate::query::Query;
-use crate::topology::{ProcessId, Strategies};
+use crate::topology::{Forwarding, ProcessId, Strategies};
 
 /// Parts that may wait for whoever takes them.
 const WAITING: usize = 64;
 /// How long to wait for other ways to fail when one has.
 const CROWD: Duration = Duration::from_millis(1);
-/// How long an answer that is there waits for what processes on the way say of themselves.
-const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// What a process asks with.
 #[derive(Debug)]
@@ -37,8 +35,8 @@ pub(crate) struct Asker {
     pub(crate) peers: Peers,
     pub(crate) holdings: Holdings,
     pub(crate) strategies: Strategies,
-    /// Where the next round of `round_robin` begins.
-    pub(crate) turn: AtomicUsize,
+    /// Where the next question of `round_robin` begins.
+    pub(crate) turn: AtomicU32,
     pub(crate) hedging: Hedging,
 }
 
@@ -49,6 +47,8 @@ pub(crate) struct Question<'a> {
     pub(crate) query: &'a Query,
     pub(crate) hops: &'a [ProcessId],
     pub(crate) deadline: Instant,
+    /// Of all rounds of the question, and of all processes on its way.
+    pub(crate) turn: u32,
 }
 
 /// A partition that is not there yet.
@@ -92,6 +92,16 @@ impl Open {
 type AllOpen = BTreeMap<u32, Open>;
 
 impl Asker {
+    /// Whose turn it is in a question that begins.
+    pub(crate) fn next_turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the next processes are asked concurrently.
+    pub(crate) fn asks_at_once(&self) -> bool {
+        self.strategies.async_forwarding || self.strategies.forwarding == Forwarding::Parallel
+    }
+
     /// Asks for each partition as many of its rows as `take` says (negative: all; 0: none, they are counted); what comes
     /// is handed on as it comes, each partition once, and what processes on the way say of themselves (date 0). Returns
     /// what did not come.
@@ -104,13 +114,19 @@ impl Asker {
         mut came: impl FnMut(ScanPart) + Send,
     ) -> Vec<Missing> {
         let began = Instant::now();
-        let open = |(wanted, take): (Wanted, i64)| {
+        let distrusted = self.hedging.distrusted(began);
+        let open = |(mut wanted, take): (Wanted, i64)| {
+            let is_silent = |route: &Route| route.path.first().is_some_and(|next| distrusted.contains(next));
+            if !distrusted.is_empty() {
+                wanted.routes.make_contiguous().sort_by_key(is_silent);
+            }
             (wanted.date.number(), Open { wanted, take, asked: Vec::new(), failure: None })
         };
         let mut open: AllOpen = wanted.into_iter().map(open).collect();
         let mut asking = FuturesUnordered::new();
         let mut parts = SelectAll::new();
         let mut requests = 0;
+        let (hurry, hurried) = watch::channel(false);
         let mut ask = |open: &mut AllOpen, parts: &mut SelectAll<_>, which: &dyn Fn(&Open) -> bool| {
             // Another way is only one if there is time left for it; what has none may take all the time there is.
             let mut all = Vec::new();
@@ -128,31 +144,53 @@ impl Asker {
                 parts.push(ReceiverStream::new(came).map(move |part: ScanPart| (number, part)));
                 all.push(async move { self.scan(request, deadline, &sender).await });
             }
-            all
+            let mut hurried = hurried.clone();
+            async move {
+                let mut asked = FuturesUnordered::new();
+                // Those with another way have half of the time, the others all that is left.
+                for one in all.into_iter().rev() {
+                    asked.push(one);
+                    if !self.asks_at_once() {
+                        // One after another, but nobody waits for one that is silent and asked for elsewhere.
+                        tokio::select! {
+                            () = all_of(&mut asked) => {}
+                            _ = hurried.wait_for(|is_hurried| *is_hurried) => {}
+                        }
+                    }
+                }
+                all_of(&mut asked).await;
+            }
         };
-        asking.extend(ask(&mut open, &mut parts, &|_| true));
+        asking.push(ask(&mut open, &mut parts, &|_| true));
         let mut may_hedge = open.values().any(Open::has_more);
-        let patience = sleep_until(began + if may_hedge { self.hedging.patience() } else { Duration::ZERO });
+        let patience = if may_hedge { self.hedging.patience() } else { Duration::ZERO };
+        let mut silence = Silence::new(patience, began);
+        let patience = sleep_until(silence.end());
         let end = sleep_until(question.deadline);
         // Failures come in crowds, and are to be one request.
         let settled = sleep_until(began);
         tokio::pin!(patience, end, settled);
-        let (mut hedged, mut failed, mut settling) = (false, false, false);
-        while !open.is_empty() || !hedged {
+        let (mut failed, mut settling) = (false, false);
+        // Who passes something on says with each message how long that has taken so far.
+        let mut on_the_way: BTreeMap<String, i64> = BTreeMap::new();
+        while !open.is_empty() {
             let is_left = |one: &Open| !one.is_asked() && one.has_more();
             tokio::select! {
                 biased;
                 part = parts.next() => match part {
+                    Some((_, part)) if part.date == 0 => {
+                        let so_far = on_the_way.entry(part.process).or_default();
+                        *so_far = part.elapsed_us.max(*so_far);
+                    }
                     Some((number, part)) => {
-                        failed |= part.failure.is_some();
-                        take(&mut open, &self.own, number, part, &mut came);
-                        if open.is_empty() {
-                            // Only words of those on the way are still to come.
+                        let now = Instant::now();
+                        silence.broken(now);
+                        let has_failed = part.failure.is_some();
+                        failed |= has_failed;
+                        self.take(&mut open, number, part, &mut came);
+                        if has_failed && !settling && open.values().any(is_left) {
                             settling = true;
-                            settled.as_mut().reset(Instant::now() + LAST_WORDS);
-                        } else if !settling && open.values().any(is_left) {
-                            settling = true;
-                            settled.as_mut().reset(Instant::now() + CROWD);
+                            settled.as_mut().reset(now + CROWD);
                         }
                     }
                     // Nobody is asked any more.
@@ -161,38 +199,73 @@ impl Asker {
                         if !open.values().any(is_left) {
                             break;
                         }
-                        asking.extend(ask(&mut open, &mut parts, &is_left));
+                        asking.push(ask(&mut open, &mut parts, &is_left));
                     }
                 },
                 Some(()) = asking.next() => {}
                 () = &mut settled, if settling => {
                     settling = false;
-                    if open.is_empty() {
-                        break;
-                    }
-                    asking.extend(ask(&mut open, &mut parts, &is_left));
+                    asking.push(ask(&mut open, &mut parts, &is_left));
                 }
                 () = &mut patience, if may_hedge => {
+                    let now = Instant::now();
+                    if silence.end() > now {
+                        patience.as_mut().reset(silence.end()); // somebody was heard meanwhile
+                        continue;
+                    }
                     may_hedge = false;
                     if open.values().any(|one| one.is_asked() && one.has_more()) && self.hedging.may() {
-                        hedged = true;
-                        asking.extend(ask(&mut open, &mut parts, &|_| true));
+                        let silent = open.values().flat_map(|one| &one.asked);
+                        silent.filter_map(|(_, way)| way.path.first()).for_each(|next| self.hedging.distrust(next, now));
+                        asking.push(ask(&mut open, &mut parts, &|_| true));
+                        hurry.send_replace(true);
                     }
                 }
                 () = &mut end => break,
             }
         }
-        // What those on the way have said of themselves, as far as it is here.
-        while let Some(Some((number, part))) = parts.next().now_or_never() {
-            take(&mut open, &self.own, number, part, &mut came);
+        let now = Instant::now();
+        self.hedging.took(silence.longest(now), !failed && open.is_empty());
+        on_the_way.insert(self.own.to_string(), micros(now - began));
+        for (process, elapsed_us) in on_the_way {
+            came(ScanPart { process, elapsed_us, ..ScanPart::default() });
         }
-        let took = began.elapsed();
-        self.hedging.took(took, !failed && open.is_empty());
-        let elapsed_us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        came(ScanPart { process: self.own.to_string(), elapsed_us, ..ScanPart::default() });
-        let in_time = Instant::now() < question.deadline;
+        let in_time = now < question.deadline;
         open.into_values().map(|one| one.missing(in_time)).collect()
     }
+
+    fn take(&self, open: &mut AllOpen, number: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {
+        let Some(failure) = &part.failure else {
+            if open.remove(&part.date).is_some() {
+                came(part);
+            }
+            return;
+        };
+        let Some(one) = open.get_mut(&part.date) else { return };
+        let Some(place) = one.asked.iter().position(|(request, _)| *request == number) else { return };
+        let (_, failed) = one.asked.swap_remove(place);
+        let is_silent = matches!(failure.kind(), Kind::Deadline | Kind::Unreachable);
+        if let Some(next) = failed.path.first().filter(|next| is_silent && *next.as_str() == *failure.process)
+        {
+            self.hedging.distrust(next, Instant::now());
+        }
+        strike(&mut one.wanted.routes, &self.own, &failed, failure);
+        let mut failure = failure.clone();
+        if failure.process.is_empty() {
+            failure.process = failed.worker.to_string();
+        }
+        one.failure = Some(failure);
+    }
+}
+
+/// Until all have ended.
+async fn all_of(asked: &mut FuturesUnordered<impl Future<Output = ()>>) {
+    while asked.next().await.is_some() {}
+}
+
+/// A time, as processes say it to each other.
+pub(crate) fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The next way to each open partition that is one of `which`, those of one way together.
@@ -213,26 +286,7 @@ fn request(
     let routes = routes.into_iter().map(|(path, asks)| crate::peer_wire::Route { path, asks }).collect();
     let hops = question.hops.iter().map(ToString::to_string).collect();
     let conditions = question.query.conditions().normal_form();
-    ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops }
-}
-
-fn take(open: &mut AllOpen, own: &ProcessId, number: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {
-    let Some(failure) = &part.failure else {
-        let is_others = part.date == 0 && *part.process != *own.as_str();
-        if is_others || open.remove(&part.date).is_some() {
-            came(part);
-        }
-        return;
-    };
-    let Some(one) = open.get_mut(&part.date) else { return };
-    let Some(place) = one.asked.iter().position(|(request, _)| *request == number) else { return };
-    let (_, failed) = one.asked.swap_remove(place);
-    strike(&mut one.wanted.routes, own, &failed, failure);
-    let mut failure = failure.clone();
-    if failure.process.is_empty() {
-        failure.process = failed.worker.to_string();
-    }
-    one.failure = Some(failure);
+    ScanRequest { query_id: question.query_id.to_owned(), conditions, routes, hops, turn: question.turn }
 }
 
 /// Strikes the ways that cannot lead to anything else.
@@ -252,33 +306,4 @@ fn strike(routes: &mut VecDeque<Route>, own: &ProcessId, failed: &Route, failure
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn route(path: &[&str]) -> Route {
-        let path: Vec<_> = path.iter().map(|&id| ProcessId::from(id)).collect();
-        Route { worker: path.last().unwrap().clone(), path, fingerprint: 1 }
-    }
-
-    fn left(kind: Kind, process: &str) -> Vec<String> {
-        let failed = route(&["B", "D"]);
-        let mut routes = VecDeque::from([
-            route(&["E", "D"]),
-            route(&["B", "C", "D"]),
-            route(&["E", "B", "D"]),
-            route(&["E", "F"]),
-        ]);
-        let failure = Failure { kind: kind.into(), process: process.into(), words: String::new() };
-        strike(&mut routes, &"A".into(), &failed, &failure);
-        routes.iter().map(|route| route.path.iter().map(ProcessId::as_str).collect()).collect()
-    }
-
-    #[test]
-    fn only_the_step_that_failed_is_struck() {
-        assert_eq!(left(Kind::Unreachable, "D"), ["ED", "BCD", "EF"], "from B to D");
-        assert_eq!(left(Kind::Deadline, "B"), ["ED", "EBD", "EF"], "from A to B");
-        assert_eq!(left(Kind::Unreadable, "D"), ["EF"], "D has said it");
-        assert_eq!(left(Kind::Changed, "D"), ["EF"]);
-        assert_eq!(left(Kind::Unreachable, "X"), ["ED", "BCD", "EBD", "EF"], "a stranger");
-    }
-}
+mod tests;

@@ -1,9 +1,16 @@
-//! When a second way is worth asking: once the first takes longer than nearly all have, and seldom enough that a slow
-//! overlay is not made slower by its own impatience.
+//! When a second way is worth asking: once the first is silent for longer than nearly all have been, and seldom enough
+//! that a slow overlay is not made slower by its own impatience.
+//!
+//! Silence is what is measured, and not how long a round takes in all: a large answer takes long and flows, and a second
+//! way would carry all of it once more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::topology::ProcessId;
 
 /// Rounds that are remembered.
 const REMEMBERED: usize = 256;
@@ -17,6 +24,8 @@ const AT_FIRST: Duration = Duration::from_millis(250);
 const ONE_OF: u64 = 10;
 /// Hedges that are free at the start.
 const CREDIT: u64 = 5;
+/// How long a neighbor that was silent is the last one to be asked.
+const DISTRUST: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Hedging(Mutex<State>);
@@ -26,6 +35,38 @@ struct State {
     recent: VecDeque<Duration>,
     rounds: u64,
     hedges: u64,
+    /// Neighbors that were silent, and until when they are asked last.
+    silent: HashMap<ProcessId, Instant>,
+}
+
+/// How long nobody has said anything in a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Silence {
+    patience: Duration,
+    heard: Instant,
+    longest: Duration,
+}
+
+impl Silence {
+    pub(crate) fn new(patience: Duration, now: Instant) -> Self {
+        Self { patience, heard: now, longest: Duration::ZERO }
+    }
+
+    /// Somebody said something.
+    pub(crate) fn broken(&mut self, now: Instant) {
+        self.longest = self.longest(now);
+        self.heard = now;
+    }
+
+    /// When it has lasted too long.
+    pub(crate) fn end(&self) -> Instant {
+        self.heard + self.patience
+    }
+
+    /// How long it was at most.
+    pub(crate) fn longest(&self, now: Instant) -> Duration {
+        self.longest.max(now - self.heard)
+    }
 }
 
 impl Hedging {
@@ -33,7 +74,7 @@ impl Hedging {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long to wait for the first way: the 95th percentile of the last rounds.
+    /// How long the first way may be silent: the 95th percentile of the longest silence of the last rounds.
     pub(crate) fn patience(&self) -> Duration {
         let state = self.state();
         if state.recent.len() < FEWEST {
@@ -53,8 +94,8 @@ impl Hedging {
         may
     }
 
-    /// A round took so long. What failed says nothing of how long an answer takes.
-    pub(crate) fn took(&self, time: Duration, was_answered: bool) {
+    /// In a round, it was silent for so long at most. What failed says nothing of how long that is in others.
+    pub(crate) fn took(&self, silence: Duration, was_answered: bool) {
         let mut state = self.state();
         state.rounds += 1;
         if !was_answered {
@@ -63,7 +104,19 @@ impl Hedging {
         if state.recent.len() == REMEMBERED {
             state.recent.pop_front();
         }
-        state.recent.push_back(time);
+        state.recent.push_back(silence);
+    }
+
+    /// A neighbor did not say what it was asked for.
+    pub(crate) fn distrust(&self, neighbor: &ProcessId, now: Instant) {
+        self.state().silent.insert(neighbor.clone(), now + DISTRUST);
+    }
+
+    /// The neighbors that were silent a moment ago.
+    pub(crate) fn distrusted(&self, now: Instant) -> Vec<ProcessId> {
+        let mut state = self.state();
+        state.silent.retain(|_, until| *until > now);
+        state.silent.keys().cloned().collect()
     }
 
     /// Second ways that were asked.
@@ -89,6 +142,26 @@ mod tests {
             hedging.took(Duration::from_micros(10), true);
         }
         assert_eq!(hedging.patience(), LEAST);
+    }
+
+    #[test]
+    fn silence_is_what_lies_between_two_words() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut silence = Silence::new(second, began);
+        assert_eq!(silence.end(), began + second);
+        silence.broken(began + second * 3);
+        silence.broken(began + second * 4);
+        assert_eq!(silence.end(), began + second * 5);
+        assert_eq!(silence.longest(began + second * 6), second * 3);
+        assert_eq!(silence.longest(began + second * 9), second * 5);
+    }
+
+    #[test]
+    fn whoever_was_silent_is_distrusted_for_a_while() {
+        let (hedging, now) = (Hedging::default(), Instant::now());
+        hedging.distrust(&"B".into(), now);
+        assert_eq!(hedging.distrusted(now + DISTRUST / 2), ["B".into()]);
+        assert_eq!(hedging.distrusted(now + DISTRUST), []);
     }
 
     #[test]

@@ -24,12 +24,25 @@ mod results;
 mod scan;
 pub mod survey;
 pub mod topology;
+mod wave;
 
 /// The contract with clients, generated from `proto/overlay.proto`.
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated")]
 pub mod wire {
     tonic::include_proto!("_");
+
+    /// What processes say to each other in waves, generated from `proto/waves.proto`: it knows the contract's metrics as
+    /// those of three modules above it.
+    pub mod slipring {
+        pub mod waves {
+            pub mod v1 {
+                tonic::include_proto!("slipring.waves.v1");
+            }
+        }
+    }
 }
+
+pub(crate) use wire::slipring::waves::v1 as wave_wire;
 
 /// What processes say to each other, generated from `proto/overlay_peer.proto`.
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated")]

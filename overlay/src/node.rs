@@ -1,6 +1,7 @@
 //! A process of the overlay: it answers clients, and carries the questions of its neighbors.
 
 mod client_edge;
+mod echo_edge;
 mod http_edge;
 mod journal;
 mod make;
@@ -9,18 +10,23 @@ mod outlook;
 mod peer_edge;
 mod shares;
 mod survey_edge;
+mod watch_edge;
+mod wave_counts;
+mod wave_edge;
+mod waves;
 mod words;
 
 use std::hash::{Hash as _, Hasher as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use dashmap::DashMap;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +45,7 @@ use crate::wire::Coverage;
 use journal::Journal;
 use metrics::Metrics;
 use outlook::Outlook;
+use waves::Waves;
 
 pub use crate::holdings::DatasetError;
 
@@ -98,6 +105,9 @@ pub(crate) struct Node {
     pub(crate) asker: Asker,
     pub(crate) reach: Reach,
     outlook: Outlook,
+    waves: Waves,
+    /// Places for those who watch.
+    watching: Arc<Semaphore>,
     pub(crate) results: Results<Refusal>,
     pub(crate) admission: Arc<Admission>,
     /// Other processes' questions under way.
@@ -148,7 +158,8 @@ impl Node {
             _ => Holdings::none(),
         };
         let peers = Peers::of(&options.topology, &process).map_err(NodeError::Neighbor)?;
-        let (turn, hedging) = (AtomicUsize::new(0), Hedging::default());
+        let waves = Waves::of(&options.topology, &process, &peers).map_err(NodeError::Neighbor)?;
+        let (turn, hedging) = (AtomicU32::new(0), Hedging::default());
         let asker = Asker { own: process.id.clone(), peers, holdings, strategies, turn, hedging };
         let metrics = Metrics::new(&process);
         Ok(Arc::new(Self {
@@ -157,6 +168,8 @@ impl Node {
             process,
             asker,
             outlook: Outlook::default(),
+            waves,
+            watching: Arc::new(Semaphore::new(watch_edge::MOST)),
             results: Results::new(RESULTS),
             admission: Admission::new(strategies.fairness),
             carried: AtomicUsize::new(0),
@@ -207,6 +220,10 @@ impl Node {
         named: Option<(&Uid, Layout)>,
         deadline: Instant,
     ) -> Result<Arc<Answer>, Refusal> {
+        if let Some(team) = asked.query.team.as_deref().filter(|team| !self.topology.has_team(team)) {
+            let known = self.topology.teams().into_iter();
+            return Err(Refusal::Invalid(InvalidQuery::no_team(team, known)));
+        }
         let _admitted = self
             .admission
             .enter(self.team(asked), &asked.client, deadline)
@@ -357,4 +374,15 @@ pub async fn serve(
     };
     looking.abort();
     served.map_err(NodeError::Serve)
+}
+
+#[cfg(test)]
+impl Node {
+    /// The leader of the six, which nobody serves: the others are not there.
+    fn leader() -> Arc<Self> {
+        let topology = Topology::parse(include_str!("../topologies/baseline.json")).unwrap();
+        let (id, threads) = ("A".to_owned(), NonZeroUsize::MIN);
+        let overrides = Overrides::default();
+        Self::new(Options { topology, id, overrides, dataset_root: None, threads, cache: None }).unwrap()
+    }
 }

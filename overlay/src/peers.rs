@@ -25,6 +25,7 @@ pub(crate) const LARGEST_MESSAGE: usize = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: ProcessId,
+    channel: Channel,
     client: PeerClient<Channel>,
     /// What we have asked of it and is not answered.
     asked: AtomicI64,
@@ -45,11 +46,15 @@ impl Peers {
                 .initial_connection_window_size(16 << 20)
                 .initial_stream_window_size(4 << 20)
                 .connect_lazy();
-            let client = PeerClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-            let (asked, load) = (AtomicI64::new(0), AtomicU64::new(1));
-            Ok((process.id.clone(), Peer { id: process.id.clone(), client, asked, load }))
+            Ok((process.id.clone(), Peer::new(process.id.clone(), channel)))
         };
         neighbors.map(peer).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Those that are reached over these.
+    #[cfg(test)]
+    pub(crate) fn over(channels: impl IntoIterator<Item = (ProcessId, Channel)>) -> Self {
+        Self(channels.into_iter().map(|(id, channel)| (id.clone(), Peer::new(id, channel))).collect())
     }
 
     pub(crate) fn get(&self, id: &ProcessId) -> Option<&Peer> {
@@ -77,6 +82,16 @@ impl Drop for Asked<'_> {
 }
 
 impl Peer {
+    fn new(id: ProcessId, channel: Channel) -> Self {
+        let client = PeerClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+        Self { id, channel, client, asked: AtomicI64::new(0), load: AtomicU64::new(1) }
+    }
+
+    /// For whatever else is said to it.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// How much of what it can do it is doing, as far as we know.
     pub(crate) fn share_in_use(&self) -> f64 {
         let load = self.load.load(Ordering::Relaxed);
@@ -148,6 +163,9 @@ impl Peer {
                 if let Some(place) = place {
                     open.swap_remove(place);
                 }
+            }
+            if open.is_empty() {
+                return Ok(()); // nothing else is to come
             }
         }
         Ok(())

@@ -85,6 +85,7 @@ fn depths(topology: &Topology) -> BTreeMap<&ProcessId, usize> {
 /// Whom a process answers for, and the ways to them.
 #[derive(Debug)]
 pub(crate) struct Reach {
+    own: ProcessId,
     pub(crate) scope: Vec<ProcessId>,
     /// Whether there is no worker outside of it.
     is_all: bool,
@@ -95,12 +96,26 @@ impl Reach {
     pub(crate) fn of(topology: &Topology, own: &ProcessId) -> Self {
         let scope = scope(topology, own);
         let ways = scope.iter().map(|worker| (worker.clone(), topology.paths(own, worker, &[]))).collect();
-        Self { is_all: topology.workers().count() == scope.len(), scope, ways }
+        Self { own: own.clone(), is_all: topology.workers().count() == scope.len(), scope, ways }
     }
 
     /// The ways to a worker, the shortest first.
     pub(crate) fn ways_to(&self, worker: &ProcessId) -> &[Vec<ProcessId>] {
         self.ways.get(worker).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those of them that pass none of `hops`. Only the best are known beforehand: if a hop is on all of these, there may
+    /// be others.
+    fn ways_beside(
+        &self,
+        topology: &Topology,
+        worker: &ProcessId,
+        hops: &[ProcessId],
+    ) -> Vec<Vec<ProcessId>> {
+        let known = self.ways_to(worker);
+        let open = known.iter().filter(|path| path.iter().all(|hop| !hops.contains(hop)));
+        let open: Vec<_> = open.cloned().collect();
+        if open.is_empty() && !known.is_empty() { topology.paths(&self.own, worker, hops) } else { open }
     }
 }
 
@@ -154,6 +169,7 @@ impl Plan {
                 });
             }
         }
+        let mut ways = BTreeMap::new();
         for (date, workers) in holders {
             let mut routes = Vec::new();
             let mut whys = Vec::new();
@@ -164,8 +180,8 @@ impl Plan {
                     continue;
                 }
                 let open =
-                    reach.ways_to(worker).iter().filter(|path| path.iter().all(|hop| !hops.contains(hop)));
-                routes.extend(open.enumerate().map(|(rank, path)| {
+                    ways.entry(worker.clone()).or_insert_with(|| reach.ways_beside(topology, worker, hops));
+                routes.extend(open.iter().enumerate().map(|(rank, path)| {
                     (rank, Route { worker: worker.clone(), path: path.clone(), fingerprint: day.fingerprint })
                 }));
             }
@@ -238,3 +254,6 @@ fn concerns_date(topology: &Topology, date: Date, query: &Query) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! it says and not what the day holds; and every part is encoded as complete IPC messages, so that whoever passes it on
 //! does not have to understand it.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
@@ -167,7 +168,8 @@ pub fn decode(part: &Bytes) -> Result<RecordBatch, ArrowError> {
                 if *batch.schema() != **SCHEMA {
                     return Err(ArrowError::SchemaError("records of another kind".into()));
                 }
-                return Ok(batch);
+                // The schema that is there, not one for each.
+                return batch.with_schema(SCHEMA.clone());
             }
         }
     }
@@ -178,6 +180,28 @@ pub fn decode(part: &Bytes) -> Result<RecordBatch, ArrowError> {
 #[derive(Debug)]
 pub struct Records<'a> {
     columns: Columns<'a>,
+    /// The time and the day that were written last: rows come hour by hour, and a part is one day.
+    time: Last<i64>,
+    day: Last<i32>,
+}
+
+/// A value and its text.
+type Last<T> = RefCell<(Option<T>, String)>;
+
+/// Adds the text of a value, which `write` makes if it is not the last one.
+fn remembered<T: Copy + PartialEq>(
+    last: &Last<T>,
+    value: T,
+    out: &mut String,
+    write: impl Fn(&mut String, T),
+) {
+    let (known, text) = &mut *last.borrow_mut();
+    if *known != Some(value) {
+        text.clear();
+        write(text, value);
+        *known = Some(value);
+    }
+    out.push_str(text);
 }
 
 #[derive(Debug)]
@@ -200,15 +224,27 @@ struct Columns<'a> {
 struct Texts<'a, K: ArrowDictionaryKeyType> {
     codes: &'a PrimitiveArray<K>,
     texts: &'a StringArray,
+    /// Whether they are the same in JSON's quotes, all of them.
+    is_plain: bool,
 }
 
 impl<'a, K: ArrowDictionaryKeyType> Texts<'a, K> {
     fn of(column: &'a ArrayRef) -> Self {
         let dictionary = column.as_dictionary::<K>();
-        Self { codes: dictionary.keys(), texts: dictionary.values().as_string() }
+        let texts: &StringArray = dictionary.values().as_string();
+        let offsets = texts.value_offsets();
+        let of = |offset: Option<&i32>| offset.map_or(0, |offset| offset.as_usize());
+        let used = &texts.value_data()[of(offsets.first())..of(offsets.last())];
+        // All bytes and not the first that is special: so the compiler looks at many at a time.
+        let is_plain = !used.iter().fold(false, |special, &byte| special | is_special(byte));
+        Self { codes: dictionary.keys(), texts, is_plain }
     }
 
     fn longest_json(&self) -> usize {
+        if self.is_plain {
+            let lengths = self.texts.value_offsets().windows(2).map(|pair| (pair[1] - pair[0]).as_usize());
+            return lengths.max().unwrap_or(0) + 2;
+        }
         let mut text = String::new();
         let longest = self.texts.iter().flatten().map(|value| {
             text.clear();
@@ -220,6 +256,16 @@ impl<'a, K: ArrowDictionaryKeyType> Texts<'a, K> {
 
     fn text(&self, row: usize) -> &'a str {
         self.texts.value(self.codes.value(row).as_usize())
+    }
+
+    fn json(&self, row: usize, out: &mut String) {
+        if self.is_plain {
+            out.push('"');
+            out.push_str(self.text(row));
+            out.push('"');
+        } else {
+            quoted(out, self.text(row));
+        }
     }
 }
 
@@ -267,6 +313,8 @@ impl<'a> Records<'a> {
                 site: [site(0), site(1), site(2), site(3)],
                 date: column(13).as_primitive(),
             },
+            time: Last::default(),
+            day: Last::default(),
         }
     }
 
@@ -288,13 +336,13 @@ impl<'a> Records<'a> {
         out.push_str(NAMES[1]);
         number(out, c.longitude.value(row));
         out.push_str(NAMES[2]);
-        time(out, c.timestamp.value(row));
+        remembered(&self.time, c.timestamp.value(row), out, time);
         out.push_str(NAMES[3]);
-        quoted(out, c.parameter.text(row));
+        c.parameter.json(row, out);
         out.push_str(NAMES[4]);
         known(out, c.value, row, "null", number);
         out.push_str(NAMES[5]);
-        quoted(out, c.unit.text(row));
+        c.unit.json(row, out);
         out.push_str(NAMES[6]);
         known(out, c.raw_concentration, row, "null", number);
         out.push_str(NAMES[7]);
@@ -303,10 +351,10 @@ impl<'a> Records<'a> {
         known(out, c.category, row, "null", whole);
         for (name, site) in NAMES[9..13].iter().zip(&c.site) {
             out.push_str(name);
-            quoted(out, site.text(row));
+            site.json(row, out);
         }
         out.push_str(NAMES[13]);
-        out.push_str(&day(c.date.value(row)));
+        remembered(&self.day, c.date.value(row), out, day);
         out.push_str("\"}");
     }
 
@@ -317,7 +365,7 @@ impl<'a> Records<'a> {
         out.push(',');
         number(out, c.longitude.value(row));
         out.push(',');
-        time(out, c.timestamp.value(row));
+        remembered(&self.time, c.timestamp.value(row), out, time);
         out.push(',');
         field(out, c.parameter.text(row));
         out.push(',');
@@ -335,14 +383,19 @@ impl<'a> Records<'a> {
             field(out, site.text(row));
         }
         out.push(',');
-        out.push_str(&day(c.date.value(row)));
+        remembered(&self.day, c.date.value(row), out, day);
         out.push('\n');
     }
 }
 
+/// Whether a byte cannot stand in JSON's quotes as it is.
+fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
 /// A text in JSON's quotes.
 fn quoted(out: &mut String, text: &str) {
-    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+    if text.bytes().any(is_special) {
         write!(out, "{}", serde_json::Value::from(text)).expect("a string takes it");
     } else {
         out.push('"');
@@ -381,8 +434,8 @@ fn time(out: &mut String, seconds: i64) {
         .expect("a string takes it");
 }
 
-fn day(days: i32) -> String {
-    Date::of_days_since_1970(days).to_string()
+fn day(out: &mut String, days: i32) {
+    write!(out, "{}", Date::of_days_since_1970(days)).expect("a string takes it");
 }
 
 fn field(out: &mut String, text: &str) {
@@ -390,5 +443,101 @@ fn field(out: &mut String, text: &str) {
         write!(out, "\"{}\"", text.replace('"', "\"\"")).expect("a string takes it");
     } else {
         out.push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A site's name and the time and the day of each row.
+    fn batch(rows: &[(&str, i64, i32)]) -> RecordBatch {
+        let floats = || -> ArrayRef { Arc::new(Float64Array::from(vec![1.5; rows.len()])) };
+        let whole = || -> ArrayRef { Arc::new(Int16Array::from(vec![7; rows.len()])) };
+        let few = |text: &str| -> ArrayRef {
+            Arc::new(rows.iter().map(|_| Some(text)).collect::<DictionaryArray<UInt8Type>>())
+        };
+        let sites = || -> ArrayRef {
+            Arc::new(rows.iter().map(|row| Some(row.0)).collect::<DictionaryArray<UInt16Type>>())
+        };
+        let times = TimestampSecondArray::from_iter_values(rows.iter().map(|row| row.1));
+        let days = Date32Array::from_iter_values(rows.iter().map(|row| row.2));
+        let columns = vec![
+            floats(),
+            floats(),
+            Arc::new(times.with_timezone("UTC")),
+            few("PM2.5"),
+            floats(),
+            few("UG/M3"),
+            floats(),
+            whole(),
+            whole(),
+            sites(),
+            sites(),
+            sites(),
+            sites(),
+            Arc::new(days),
+        ];
+        RecordBatch::try_new(SCHEMA.clone(), columns).unwrap()
+    }
+
+    #[test]
+    fn texts_are_the_same_in_whatever_company() {
+        let odd = ["plain", "a \"quoted\" one", "back\\slash", "line\nfeed", "Zürich", "", "\u{1}"];
+        for texts in [&odd[..1], &odd[..], &["Zürich", ""]] {
+            let rows: Vec<_> = texts.iter().map(|text| (*text, 0, 0)).collect();
+            let batch = batch(&rows);
+            let records = Records::of(&batch);
+            for (row, text) in texts.iter().enumerate() {
+                let mut json = String::new();
+                records.json(row, &mut json);
+                let record: serde_json::Value = serde_json::from_str(&json).unwrap();
+                assert_eq!(record["site_name"], *text);
+                assert!(json.contains(&serde_json::Value::from(*text).to_string()), "{json}");
+                assert!(json.len() <= records.longest_json(), "{json}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_and_days_are_each_rows_own() {
+        let hour = 3600;
+        let rows = [("a", 0, 0), ("a", 0, 0), ("a", hour, 0), ("a", 25 * hour, 1), ("a", 0, 1), ("a", 0, 0)];
+        let batch = batch(&rows);
+        let records = Records::of(&batch);
+        let texts = |row: usize| {
+            let (mut json, mut csv) = (String::new(), String::new());
+            records.json(row, &mut json);
+            records.csv(row, &mut csv);
+            let record: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let [time, day] = ["timestamp", "date"].map(|name| record[name].as_str().unwrap().to_owned());
+            assert!(csv.contains(&format!(",{time},")) && csv.ends_with(&format!(",{day}\n")), "{csv}");
+            format!("{time} {day}")
+        };
+        let all: Vec<_> = (0..rows.len()).map(texts).collect();
+        assert_eq!(
+            all,
+            [
+                "1970-01-01T00:00 19700101",
+                "1970-01-01T00:00 19700101",
+                "1970-01-01T01:00 19700101",
+                "1970-01-02T01:00 19700102",
+                "1970-01-01T00:00 19700102",
+                "1970-01-01T00:00 19700101",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_understood_is_a_slice_of_what_came() {
+        let encoded = encode(&batch(&[("a", 0, 0), ("b", 1, 0)]));
+        // As from a connection's buffer: anywhere in it.
+        let moved = Bytes::copy_from_slice(&encoded);
+        let decoded = decode(&moved).unwrap();
+        let inside = |at: *const u8| moved.as_ptr_range().contains(&at);
+        assert!(inside(decoded.column(0).as_primitive::<Float64Type>().values().inner().as_ptr()));
+        let sites = decoded.column(9).as_dictionary::<UInt16Type>();
+        assert!(inside(sites.values().as_string::<i32>().values().as_ptr()));
+        assert_eq!(decoded.schema(), *SCHEMA);
     }
 }

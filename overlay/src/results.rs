@@ -27,11 +27,16 @@ const LARGEST_CHUNK: usize = (4 << 20) - (64 << 10);
 /// Names of released results that are remembered, and for how long.
 const RELEASED: (u64, Duration) = (100_000, Duration::from_secs(3600));
 
+/// Bytes of a part beside its records, more or less: what says where in them each column is.
+const AROUND: usize = 4 << 10;
+
 /// The records of one partition, as they came and go on: Arrow IPC messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) arrow: Bytes,
     pub(crate) rows: usize,
+    /// The same, understood; its columns are slices of `arrow`.
+    batch: RecordBatch,
     /// Bytes that no record of it is longer than, as JSON.
     longest: usize,
 }
@@ -52,13 +57,12 @@ pub(crate) struct Answer {
 impl Part {
     /// Of what a worker sent.
     pub(crate) fn of(part: &ScanPart) -> Result<Self, arrow_schema::ArrowError> {
-        let batch = record::decode(&part.arrow)?;
+        // A copy: what came is a slice of a connection's buffer, which would live as long, and where columns need not be
+        // aligned.
+        let arrow = Bytes::copy_from_slice(&part.arrow);
+        let batch = record::decode(&arrow)?;
         let longest = Records::of(&batch).longest_json();
-        Ok(Self { arrow: part.arrow.clone(), rows: batch.num_rows(), longest })
-    }
-
-    fn batch(&self) -> RecordBatch {
-        record::decode(&self.arrow).expect("it was understood when it came")
+        Ok(Self { arrow, rows: batch.num_rows(), batch, longest })
     }
 }
 
@@ -104,8 +108,7 @@ impl Answer {
             if left == 0 {
                 return;
             }
-            let batch = part.batch();
-            let records = Records::of(&batch);
+            let records = Records::of(&part.batch);
             let begin = skip as usize;
             let end = part.rows.min(begin + left);
             (begin..end).for_each(|row| take(&records, row));
@@ -116,7 +119,7 @@ impl Answer {
 
     /// Bytes in memory.
     fn size(&self) -> usize {
-        let parts = self.parts.iter().map(|part| part.arrow.len() + size_of::<Part>());
+        let parts = self.parts.iter().map(|part| part.arrow.len() + size_of::<Part>() + AROUND);
         parts.sum::<usize>() + self.uid.as_str().len() + 1024
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::date::Date;
-use crate::gather::Asker;
+use crate::gather::{Asker, micros};
 use crate::holdings::Held;
 use crate::peer_wire::failure::Kind;
 use crate::peer_wire::{Ask, Failure, Route, ScanPart, ScanRequest};
@@ -23,11 +22,9 @@ use crate::topology::{Forwarding, ProcessId};
 const TOGETHER: Duration = Duration::from_millis(2);
 
 impl Asker {
-    /// Every partition asked for has its part in the end, unless nobody takes them any more. A process that passes
-    /// something on says at the end how long that took: a part without a date.
+    /// Every partition asked for has its part in the end, unless nobody takes them any more.
     pub(crate) async fn scan(&self, request: ScanRequest, deadline: Instant, parts: &mpsc::Sender<ScanPart>) {
-        let began = Instant::now();
-        let ScanRequest { query_id, conditions, routes, mut hops } = request;
+        let ScanRequest { query_id, conditions, routes, mut hops, turn } = request;
         hops.push(self.own.to_string());
         let mut here = Vec::new();
         let mut onward: BTreeMap<ProcessId, Vec<Route>> = BTreeMap::new();
@@ -39,13 +36,12 @@ impl Asker {
                 onward.entry(next).or_default().push(Route { path, asks });
             }
         }
-        let passes_on = !onward.is_empty();
-        let onward = self.in_order(onward).into_iter().map(|(next, routes)| {
+        let onward = self.in_order(onward, turn).into_iter().map(|(next, routes)| {
             let (query_id, conditions, hops) = (query_id.clone(), conditions.clone(), hops.clone());
-            (next, ScanRequest { query_id, conditions, routes, hops })
+            (next, ScanRequest { query_id, conditions, routes, hops, turn })
         });
         let onward = async {
-            if self.strategies.async_forwarding || self.strategies.forwarding == Forwarding::Parallel {
+            if self.asks_at_once() {
                 join_all(onward.map(|(next, request)| self.pass_on(next, request, deadline, parts))).await;
             } else {
                 let mut left = u32::try_from(onward.len()).unwrap_or(u32::MAX);
@@ -59,22 +55,16 @@ impl Asker {
             }
         };
         tokio::join!(self.scan_here(&conditions, here, deadline, parts), onward);
-        if passes_on {
-            let elapsed_us = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
-            let own = ScanPart { process: self.own.to_string(), elapsed_us, ..ScanPart::default() };
-            drop(parts.send(own).await);
-        }
     }
 
     /// The next processes, in the order in which they are asked.
-    fn in_order(&self, onward: BTreeMap<ProcessId, Vec<Route>>) -> Vec<(ProcessId, Vec<Route>)> {
+    fn in_order(&self, onward: BTreeMap<ProcessId, Vec<Route>>, turn: u32) -> Vec<(ProcessId, Vec<Route>)> {
         let mut all: Vec<_> = onward.into_iter().collect();
         match self.strategies.forwarding {
             Forwarding::Parallel => {}
             Forwarding::RoundRobin => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 if !all.is_empty() {
-                    let first = turn % all.len();
+                    let first = turn as usize % all.len();
                     all.rotate_left(first);
                 }
             }
@@ -128,11 +118,27 @@ impl Asker {
                 return fail(asks.into_iter(), &failure(Kind::Unreadable, error.to_string()), parts).await;
             }
         };
+        let has_place = query.has_place();
         let Ok(held) = timeout_at(deadline, self.holdings.all()).await else {
             let words = "its partitions are still being loaded".to_owned();
             return fail(asks.into_iter(), &failure(Kind::Deadline, words), parts).await;
         };
-        let (parts, own, runtime) = (parts.clone(), own.clone(), Handle::current());
+        let scan_one = move |ask: &Ask| {
+            let held = Date::from_number(ask.date).and_then(|date| held.get(&date));
+            scan_one(&own, &query, ask, held)
+        };
+        // What is counted without looking at a row is not worth another thread.
+        let (counted, asks): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.take == 0 && !has_place);
+        let mut counted: Vec<_> = counted.iter().map(&scan_one).collect();
+        if asks.is_empty() {
+            for part in counted {
+                if parts.send(part).await.is_err() {
+                    return; // nobody waits for the others
+                }
+            }
+            return;
+        }
+        let (parts, runtime) = (parts.clone(), Handle::current());
         let scanning = tokio::task::spawn_blocking(move || {
             // Somebody who waits for a part and does not take it must not keep this thread.
             let send = |part: ScanPart| match parts.try_send(part) {
@@ -142,10 +148,9 @@ impl Asker {
                 sent => sent.is_ok(),
             };
             // Those without records go together: each message on the way has its price.
-            let (mut counted, mut last) = (Vec::new(), Instant::now());
+            let mut last = Instant::now();
             for ask in asks {
-                let held = Date::from_number(ask.date).and_then(|date| held.get(&date));
-                let part = scan_one(&own, &query, &ask, held);
+                let part = scan_one(&ask);
                 let has_records = !part.arrow.is_empty();
                 counted.push(part);
                 if has_records || last.elapsed() >= TOGETHER {
@@ -198,9 +203,12 @@ fn scan_one(own: &str, query: &Query, ask: &Ask, held: Option<&Held>) -> ScanPar
         process: own.to_owned(),
         matched: selection.matched as i64,
         rows_scanned: selection.scanned as i64,
-        elapsed_us: i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX),
+        elapsed_us: micros(began.elapsed()),
         rows,
         arrow,
         ..ScanPart::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

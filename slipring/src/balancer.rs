@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     set: Vec<(String, String)>,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').ok_or("expected KEY=VALUE, like fleet.replicas=5")?;
     Ok((pair.0.trim().to_owned(), pair.1.to_owned()))
 }
@@ -70,7 +70,11 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let check = arguments.check;
-    let mut given = given(arguments);
+    start(given(arguments), check)
+}
+
+/// Runs the appliance with these settings, or only checks them.
+pub(crate) fn start(mut given: Given, check: bool) -> ExitCode {
     let config = match given.load() {
         Ok(config) => config,
         Err(LoadError::Mistakes(mistakes)) => {
@@ -107,7 +111,12 @@ fn given(arguments: Arguments) -> Given {
     let mut flags: BTreeMap<_, _> =
         short.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     flags.extend(arguments.set);
-    Given { file: arguments.config, flags, overlay: Some(crate::overlay::members) }
+    Given {
+        file: arguments.config,
+        flags,
+        overlay: Some(crate::overlay::members),
+        waves: Some(crate::waves::members),
+    }
 }
 
 async fn serve(config: Config, given: Given) -> ExitCode {

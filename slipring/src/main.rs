@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line prints its answers")]
 
+mod analyse;
 mod balancer;
 mod client;
 mod exec;
@@ -12,6 +13,7 @@ mod report;
 mod server;
 mod signals;
 mod text;
+mod waves;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -35,6 +37,10 @@ enum Role {
     Server(server::Arguments),
     /// Run an overlay: leader, team leaders and workers over partitioned data.
     Overlay(overlay::Arguments),
+    /// Count what is in a folder of logs, on all cores or many machines, exactly once.
+    Analyse(analyse::Arguments),
+    /// Run a tree of units whose load is balanced by waves.
+    Waves(waves::Arguments),
     /// Talk to a balancer.
     Client(client::Arguments),
     /// Build the container image from this executable, on the configured Docker engine.
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Role::Balancer(arguments) => balancer::run(arguments),
         Role::Server(arguments) => server::run(&arguments),
         Role::Overlay(arguments) => overlay::run(arguments),
+        Role::Analyse(arguments) => analyse::run(arguments),
+        Role::Waves(arguments) => waves::run(arguments),
         Role::Client(arguments) => client::run(arguments),
         Role::Image(arguments) => image::run(arguments),
         Role::Exec(arguments) => exec::run(&arguments),

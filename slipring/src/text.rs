@@ -18,16 +18,22 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
+/// What others say is for people to read, and not for their terminal to obey.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
+}
+
 /// Lines of columns as wide as their widest cell; a head that begins with `>` stands over numbers, which are aligned right.
 pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
     let head: Vec<String> = heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect();
     let width = |column: usize| {
-        let cells = std::iter::once(&head).chain(rows).filter_map(|row| row.get(column));
+        let cells = std::iter::once(&head).chain(&rows).filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let mut text = String::new();
-    for row in std::iter::once(&head).chain(rows) {
+    for row in std::iter::once(&head).chain(&rows) {
         let mut line = String::new();
         for ((cell, &width), head) in row.iter().zip(&widths).zip(heads) {
             match head.starts_with('>') {

@@ -278,6 +278,8 @@ async fn one_whom_a_proxy_does_not_know_has_no_rights_of_the_proxys() {
         wire.send(ask).await;
         let head = told(&wire.answer().await.expect("an answer"));
         assert!(!head.contains("6.6.6.6"), "its word does not count: {head}");
+        assert!(head.contains("\r\nx-forwarded-for: unknown\r\n"), "nor is it the proxy: {head}");
+        assert!(head.contains("\r\nforwarded: for=unknown;"), "{head}");
         let mut second = Wire::sending(balancer.main, &unknown).await;
         assert_eq!(second.answer().await.expect("an answer").status, 429, "it is counted");
         drop((wire, second));

@@ -1,4 +1,5 @@
-//! What a user asks an overlay with, and what puts load on it: `slipring client query` and `metrics`, `overlay bench`.
+//! What a user asks an overlay with, and what puts load on it: `slipring client query`, `metrics` and `echo`, `overlay
+//! bench`.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -89,6 +90,35 @@ fn every_format_holds_all_records_through_a_balancer_and_from_a_process() {
             .lines()
             .filter(|line| line.contains("  up  ") && line.ends_with("parallel async adaptive strict"));
         assert_eq!(up.count(), 6, "{text}");
+
+        cluster.block_on(async {
+            let (status, mut watcher) = cluster.watch(&url).await;
+            assert_eq!(status, 200);
+            for _ in 0..2 {
+                let survey = watcher.event().await.expect("another event");
+                assert_eq!(survey["processes"].as_array().map(Vec::len), Some(6), "{survey}");
+            }
+        });
+
+        let (code, text, error) = client(&cluster, &url, &["echo", "--timeout", "10"]);
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{text}");
+        // Behind B or E, whichever of the two was quicker.
+        let name = |line: &str| line.trim_start_matches(['│', '├', '└', ' ']).chars().next();
+        let names: Vec<_> = text.lines().skip(1).take(6).filter_map(name).collect();
+        assert_eq!(names.first(), Some(&'A'), "{text}");
+        assert_eq!(
+            names.iter().collect::<BTreeSet<_>>(),
+            ['A', 'B', 'C', 'D', 'E', 'F'].iter().collect(),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n\n6 of 6 processes, 12 of 12 messages, ") && text.ends_with(")\n"),
+            "{text}"
+        );
+        let (code, text, error) = client(&cluster, &url, &["echo", "--json"]);
+        assert_eq!(code, Some(0), "{error}");
+        let wave: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(wave["nodes"].as_object().map(serde_json::Map::len), Some(6), "{wave}");
     }
     cluster.block_on(balancer.stop());
 }
@@ -148,6 +178,12 @@ fn an_incomplete_answer_has_an_exit_code_and_names_what_is_missing() {
     let down = output.lines().find(|line| line.starts_with("D ")).expect("D has a line");
     assert!(down.contains("down") && down.contains("it cannot be reached"), "{output}");
 
+    let (code, output, error) = client(&cluster, &url, &["echo"]);
+    assert_eq!(code, Some(4), "{output}");
+    assert!(output.contains("5 of 6 processes, 8 of 12 messages, ") && !output.contains(" D "), "{output}");
+    let gone = "gave it up: it cannot be reached";
+    assert_eq!(error, format!("slipring: the answer is incomplete:\nmissing D: B {gone}; E {gone}\n"));
+
     cluster.respawn("D");
     let (code, output, error) = client(&cluster, &url, &["--wait", "10", "metrics", "--format", "json"]);
     let survey: Value = serde_json::from_str(&output).expect("JSON");
@@ -171,12 +207,15 @@ fn what_is_refused_mistaken_or_not_there_has_other_exit_codes() {
         let arguments: Vec<_> = ["query"].iter().chain(mistake).copied().collect();
         assert_eq!(client(&cluster, &url, &arguments).0, Some(2), "{mistake:?}");
     }
+    let (code, output, error) = client(&cluster, &url, &["echo", "--timeout", "60"]);
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert!(error.contains("invalid_timeout:60 is not from 0.01 to 10 seconds"), "{error}");
     let other = cluster.block_on(async { Setup::new(SLIPRING).set("fleet.replicas", 1).start().await });
     let (code, _, error) = client(&cluster, &format!("http://{}", other.main.address), &["query"]);
     assert!(code == Some(1) && error.contains("endpoint does not exist"), "no overlay's balancer: {error}");
     cluster.block_on(other.stop());
     let nobody = format!("http://{}", free_address());
-    for command in ["query", "metrics"] {
+    for command in ["query", "metrics", "echo"] {
         let (code, output, error) = client(&cluster, &nobody, &[command]);
         assert_eq!((code, output.as_str()), (Some(3), ""), "{error}");
         let (code, output, _) = cluster.block_on(slipring(&["client", command, "--help"]));

@@ -383,7 +383,7 @@ async fn what_cannot_be_stopped_is_named_and_the_exit_code_says_so() {
     let status = balancer.ended(LONG).await;
     assert_eq!(status.code(), Some(3), "{}", balancer.log());
     for name in names {
-        balancer.said(&[&name]).await;
+        balancer.said(&["these could not be stopped", &name]).await;
     }
 }
 

@@ -128,11 +128,17 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
     let clients = Clients { connections, asked: Arc::default() };
 
     // Answers by the processor time of all processes, refusals included: what others do on this machine does not count.
-    let began = overlay.cpu();
-    let answered = clients.few().await;
-    assert!(answered.iter().all(|one| one.status == "ready"), "nobody is refused: {answered:?}");
-    let capacity = answered.len() as f64 / WINDOW.as_secs_f64();
-    let before = answered.len() as f64 / (overlay.cpu() - began).as_secs_f64();
+    let calm = async || {
+        let began = overlay.cpu();
+        let answered = clients.few().await;
+        assert!(answered.iter().all(|one| one.status == "ready"), "nobody is refused: {answered:?}");
+        (
+            answered.len() as f64 / WINDOW.as_secs_f64(),
+            answered.len() as f64 / (overlay.cpu() - began).as_secs_f64(),
+        )
+    };
+    let (capacity, before) = calm().await;
+    let mut peaks = vec![before];
 
     let (mut goodputs, mut at_once, mut late, mut said) = (Vec::new(), Vec::new(), 0, String::new());
     // Both ask for as much, and then pink for four times as much as green.
@@ -162,19 +168,19 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
         // 60 of 100 places are the most that a team has.
         assert!(of_green.min(of_pink) >= 0.25 * (of_green + of_pink), "one starves{said}");
         assert!(jain >= fair, "both asked for as much{said}");
+        // Nor does it count if what they do makes all of this slower for a while: a crowd is held against the calm around it.
+        peaks.push(calm().await.1);
     }
-    // Nor does it count if what they do makes all of this slower from now on.
-    let began = overlay.cpu();
-    let after = clients.few().await.len() as f64 / (overlay.cpu() - began).as_secs_f64();
     assert!(!at_once.is_empty(), "five times the load is more than there is room for{said}");
     let [middle, many, most] = [50, 90, 99].map(|of| percentile(&mut at_once, of));
     measured(&format!(
-        "{capacity:.0} answers a second, {before:.0} by a second of processor time and {after:.0} at the end; {TIMES} times as much{said}; {} refused at \
+        "{capacity:.0} answers a second, {peaks:.0?} by a second of processor time; {TIMES} times as much{said}; {} refused at \
          once (p50 {middle:.1?}, p90 {many:.1?}, p99 {most:.1?}), {late} after a wait",
         at_once.len()
     ));
-    let peak = before.min(after);
-    assert!(goodputs.iter().all(|&good| good >= 0.8 * peak), "{goodputs:?} instead of {peak}");
+    for (good, around) in goodputs.iter().zip(peaks.windows(2)) {
+        assert!(*good >= 0.8 * around[0].min(around[1]), "{goodputs:?} between {peaks:?}");
+    }
     // From outside, on cores that are all taken, the slowest say more of those than of the process: half of them have to
     // be as quick as promised.
     assert!(middle < Duration::from_millis(5), "{middle:?}");

@@ -33,6 +33,7 @@ const END: Duration = Duration::from_secs(30);
 pub struct Setup {
     executable: PathBuf,
     wrapper: Vec<String>,
+    role: Vec<String>,
     settings: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     folder: Arc<TempDir>,
@@ -49,6 +50,7 @@ impl Setup {
         let setup = Self {
             executable: executable.into(),
             wrapper: Vec::new(),
+            role: vec!["balancer".to_owned()],
             settings: BTreeMap::new(),
             environment: BTreeMap::new(),
             folder: Arc::new(TempDir::new().expect("a temporary folder can be made")),
@@ -105,8 +107,8 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut words =
-            self.wrapper.iter().map(Path::new).chain([self.executable.as_path(), Path::new("balancer")]);
+        let role = self.role.iter().map(Path::new);
+        let mut words = self.wrapper.iter().map(Path::new).chain([self.executable.as_path()]).chain(role);
         let mut command = command(words.next().expect("at least the executable"));
         command.args(words).current_dir(self.folder.path());
         for (key, value) in &self.settings {
@@ -120,6 +122,13 @@ impl Setup {
     #[must_use]
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Starts it by other words of the command line, which mean a balancer too.
+    #[must_use]
+    pub fn by(mut self, role: &[&str]) -> Self {
+        self.role = role.iter().map(|&word| word.to_owned()).collect();
         self
     }
 

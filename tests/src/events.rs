@@ -108,6 +108,16 @@ impl Events {
         }
     }
 
+    /// Waits until there is nothing more to hear.
+    ///
+    /// # Panics
+    /// When there may be `within` the time.
+    pub async fn ended(&self, within: Duration) {
+        let mut seen = self.seen.clone();
+        let ended = timeout(within, async { while seen.changed().await.is_ok() {} }).await;
+        assert!(ended.is_ok(), "the events go on after {within:?}");
+    }
+
     /// Listens until `name` happened to `replica` after the first `past` events.
     pub async fn next(&self, past: usize, name: &str, replica: &str, within: Duration) -> Event {
         let look = |seen: &[Event]| seen.iter().skip(past).find(|event| event.is(name, replica)).cloned();

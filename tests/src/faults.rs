@@ -137,6 +137,17 @@ impl Process {
         Self { pid: children[0].0, began: children[0].1.began }
     }
 
+    /// All that it started, and what those did, and so on.
+    pub fn descendants(self) -> Vec<Self> {
+        let all = all();
+        let is_below = |stat: &Stat| {
+            let parent = |pid: &u32| all.get(pid).map(|stat| stat.parent);
+            std::iter::successors(Some(stat.parent), parent).any(|ancestor| ancestor == self.pid)
+        };
+        let below = all.iter().filter(|(_, stat)| is_below(stat));
+        below.map(|(pid, stat)| Self { pid: *pid, began: stat.began }).collect()
+    }
+
     /// How many of its descendants have ended and were not waited for.
     pub fn zombies_below(self) -> usize {
         let all = all();

@@ -19,6 +19,7 @@ pub mod overlay_pool;
 pub mod raw;
 pub mod replica;
 mod skip;
+pub mod units;
 pub mod upstream;
 mod wait;
 mod wire;

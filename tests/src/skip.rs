@@ -3,7 +3,8 @@
 use std::io::Write as _;
 
 /// What `SLIPRING_REQUIRE` can make compulsory, and what it stands for. `.ci/rules` reads this list, too.
-const WHAT: [(&str, &str); 13] = [
+const WHAT: [(&str, &str); 15] = [
+    ("chromium", "Chromium and its chromedriver"),
     ("connections", "room for ten thousand connections in the kernel's table of them"),
     ("data", "the archive of real measurements, beside the checkout"),
     ("deny", "cargo-deny, for `make verify`"),
@@ -11,11 +12,12 @@ const WHAT: [(&str, &str); 13] = [
     ("files", "a limit of open files that ten thousand connections fit in"),
     ("grpcio", "Python with grpcio and grpcio-tools (PYTHON says which)"),
     ("ipv6", "an IPv6 loopback"),
-    ("long", "storms as long as they are meant to be"),
+    ("long", "storms and schedules of faults as long as they are meant to be"),
     ("namespaces", "leave to make a process namespace"),
     ("netns", "leave to make a network namespace, and iproute2"),
     ("network", "an address of this machine beside its loopback"),
     ("nginx", "nginx, to compare with"),
+    ("postgres", "PostgreSQL's initdb, 15 or newer"),
     ("slowhttptest", "the attacker of that name"),
 ];
 
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "\"dokcer\", and there are connections (")]
+    #[should_panic(expected = "\"dokcer\", and there are chromium (")]
     fn a_typo_is_an_error() {
         required("deny,dokcer");
     }

@@ -1,6 +1,11 @@
 //! gRPC when something is wrong with one side: nobody else's calls suffer, no replica is blamed for what callers do, and
 //! nothing is left behind.
 
+#[path = "grpc_faults/blame.rs"]
+mod blame;
+#[path = "grpc_faults/pieces.rs"]
+mod pieces;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +33,11 @@ use tokio::time::timeout;
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(20);
+const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+/// The head of an answer of which more comes.
+const BEGUN: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
 
 /// A message in its frame.
 fn message(text: &str) -> Bytes {
@@ -319,56 +328,6 @@ async fn loses(how: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-/// A replica that answers when its window is full, takes the rest then, and says what it has got.
-async fn answers_first() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut served = h2::server::handshake(stream).await?;
-                while let Some(asked) = served.accept().await {
-                    let (request, mut answer) = asked?;
-                    tokio::spawn(async move {
-                        let mut body = request.into_body();
-                        let (mut got, mut send) = (Vec::new(), None);
-                        while let Some(piece) = body.data().await {
-                            let piece = piece?;
-                            got.extend_from_slice(&piece);
-                            if send.is_some() {
-                                body.flow_control().release_capacity(piece.len())?;
-                            } else if got.len() == 65_535 {
-                                send = Some(answer.send_response(Response::new(()), false)?);
-                                body.flow_control().release_capacity(got.len())?;
-                            }
-                        }
-                        let mut send = send.expect("the window was full");
-                        send.send_data(got.into(), false)?;
-                        send.send_trailers(good())
-                    });
-                }
-                Ok::<(), h2::Error>(())
-            });
-        }
-    });
-    address
-}
-
-/// What was waiting for the replica's window when its answer began is neither lost nor taken for the end.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_piece_that_waits_when_the_answer_begins_is_sent() {
-    let balancer = before(answers_first().await).set("fleet.heartbeat_path", "").start().await;
-    let mut streams = balancer.main.streams().await;
-    let text: Vec<u8> = (0..200_000_u32).map(|place| b'a' + (place / 7 % 26) as u8).collect();
-    for size in [200_000, 70_000, 65_536] {
-        let pieces = text[..size].chunks(10_000).map(Bytes::copy_from_slice).collect();
-        let (got, status) = send(&mut streams, request(&balancer, "/a", frames(pieces, None), "")).await;
-        assert_eq!(status, "0");
-        assert!(got.as_bytes() == &text[..size], "{} bytes of {size} came, or others", got.len());
-    }
-    is_free(&balancer).await;
-}
-
 /// Servers that let connections grow only so old say farewell while calls are on their way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_the_replica_did_not_look_at_is_sent_again() {
@@ -532,7 +491,7 @@ async fn each_call_is_told_of() {
 }
 
 /// What a replica may do to a call, and the status that the caller gets.
-const TABLE: [(&str, &str); 15] = [
+const TABLE: [(&str, &str); 17] = [
     ("fine", "0"),
     ("reset-internal", "13"),
     ("reset-cancel", "1"),
@@ -543,6 +502,8 @@ const TABLE: [(&str, &str); 15] = [
     ("reset-in-answer", "13"),
     ("close-in-answer", "14"),
     ("answer-early", "5"),
+    ("answer-early-reset", "5"),
+    ("answer-early-reset-in-answer", "5"),
     ("long-head", "13"),
     ("close", "14"),
     ("reset-connection", "14"),
@@ -561,7 +522,7 @@ async fn behave(mut served: Served, doing: Arc<Mutex<&'static str>>) {
         }
         let stream = first.stream;
         let mut ended = first.flags & flag::END_STREAM != 0;
-        while !ended && doing(&served) != "answer-early" {
+        while !ended && !doing(&served).starts_with("answer-early") {
             let Some(frame) = served.next().await else { return };
             ended = frame.stream == stream && frame.flags & flag::END_STREAM != 0;
         }
@@ -575,6 +536,14 @@ async fn behave(mut served: Served, doing: Arc<Mutex<&'static str>>) {
         match name {
             "fine" => served.status(stream, "0").await,
             "answer-early" => served.status(stream, "5").await,
+            "answer-early-reset" => {
+                served.status(stream, "5").await;
+                served.reset(stream, NO_ERROR).await;
+            }
+            "answer-early-reset-in-answer" => {
+                served.raw.say(headers(stream, flag::END_STREAM, &[("grpc-status", "5")])).await;
+                served.reset(stream, NO_ERROR).await;
+            }
             "reset-internal" | "reset-in-answer" => served.reset(stream, 2).await,
             "reset-cancel" => served.reset(stream, 8).await,
             "reset-calm" => served.reset(stream, 11).await,
@@ -633,7 +602,7 @@ async fn each_misbehaviour_has_its_status_and_leaves_nothing() {
     for (name, status) in TABLE {
         for deadline in ["", "5S"] {
             *doing.lock().unwrap_or_else(PoisonError::into_inner) = name;
-            let called = if name == "answer-early" {
+            let called = if name.starts_with("answer-early") {
                 let (_open, body) = channel();
                 let mut streams = balancer.main.streams().await;
                 send(&mut streams, request(&balancer, "/a", body, deadline)).await

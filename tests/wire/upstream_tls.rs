@@ -102,6 +102,8 @@ struct Seen {
     protocol: Option<Vec<u8>>,
     /// The paths of requests, in their order.
     requests: Vec<String>,
+    /// Whose they are, as their fields say: in `Forwarded`, and in `X-Forwarded-For`.
+    forwarded: Vec<[String; 2]>,
 }
 
 impl Seen {
@@ -201,9 +203,14 @@ async fn serve<S>(stream: S, is_http2: bool, index: usize, connections: Connecti
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let path = Request::<Incoming>::uri(&request).path().to_owned();
-        connections.lock().expect("no panic")[index].requests.push(path);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        let field = |name| request.headers().get(name).map_or("", |value| value.to_str().expect("text"));
+        let forwarded = field("forwarded").split(';').next().unwrap_or_default();
+        let forwarded = [forwarded, field("x-forwarded-for")].map(str::to_owned);
+        let seen = &mut connections.lock().expect("no panic")[index];
+        seen.requests.push(path);
+        seen.forwarded.push(forwarded);
         async move { Ok::<_, Infallible>(answer(request).await) }
     });
     // How it ends is seen by the other side.
@@ -653,16 +660,24 @@ async fn what_a_proxy_before_us_says_goes_on_to_replicas() {
     let setup = before(&[&replica], &authority).set("proxy.upstream_tls", "off");
     let setup = setup.set("proxy.send_proxy_protocol", true).set("proxy.accept_proxy_protocol", true);
     let balancer = setup.start().await;
-    let said = "PROXY TCP4 10.1.2.3 10.0.0.1 4660 80\r\n";
-    let mut plain = Raw::connect(balancer.main.address).await;
-    plain.say(said).await;
-    assert_eq!(plain.ask("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 200);
-    let mut stream = TcpStream::connect(balancer.main.address).await.expect("it listens");
-    stream.write_all(said.as_bytes()).await.expect("it is taken");
-    assert_eq!(call(&mut balancer.main.streams_over(stream).await, balancer.main).await.1, "0");
+    let said = ["PROXY TCP4 10.1.2.3 10.0.0.1 4660 80\r\n", "PROXY UNKNOWN\r\n"];
+    for said in said {
+        let mut plain = Raw::connect(balancer.main.address).await;
+        plain.say(said).await;
+        assert_eq!(plain.ask("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").await.status(), 200);
+        let mut stream = TcpStream::connect(balancer.main.address).await.expect("it listens");
+        stream.write_all(said.as_bytes()).await.expect("it is taken");
+        assert_eq!(call(&mut balancer.main.streams_over(stream).await, balancer.main).await.1, "0");
+    }
     let told: Vec<_> = replica.carrying().into_iter().map(|seen| seen.header[12..].to_vec()).collect();
     let wanted = [0x21, 0x11, 0, 12, 10, 1, 2, 3, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
-    assert_eq!(told, [wanted, wanted]);
+    // Whom the proxy does not know it does not make up, and nor do we.
+    let unknown = [0x21, 0, 0, 0];
+    assert_eq!(told, [&wanted[..], &wanted, &unknown, &unknown]);
+    let named: Vec<_> = replica.carrying().into_iter().flat_map(|seen| seen.forwarded).collect();
+    let known = ["for=10.1.2.3", "10.1.2.3"].map(str::to_owned);
+    let unknown = ["for=unknown", "unknown"].map(str::to_owned);
+    assert_eq!(named, [known.clone(), known, unknown.clone(), unknown]);
 }
 
 /// A connection that nobody else may use is of no use when its client is gone.

@@ -30,6 +30,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Result<Response, Refu
     let now = Administration {
         calls: MOST_CALLS - admin.calling.available_permits(),
         watchers: MOST_WATCHERS - admin.watching.available_permits(),
+        pages: admin.watchers.taken(),
     };
     let pools = admin.pools.load_full();
     let snapshots: Vec<_> = pools.all().map(|pool| (&pool.config, pool.fleet.snapshot())).collect();
@@ -110,7 +111,7 @@ pub(super) async fn replicas(State(admin): State<Admin>, uri: Uri) -> Result<Jso
     Ok(Json(json!({ "replicas": snapshot.views.iter().map(seen).collect::<Vec<_>>() })))
 }
 
-fn describe(placement: &Placement) -> Value {
+pub(super) fn describe(placement: &Placement) -> Value {
     match placement {
         Placement::Slots { pair, slots, virtual_servers, probing } => json!({
             "name": placement.name(),

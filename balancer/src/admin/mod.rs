@@ -2,18 +2,22 @@
 
 pub mod access;
 mod contract;
+mod given;
 mod inspect;
+mod page;
 mod payload;
 mod plan;
 mod refusal;
+mod relay;
 pub mod serve;
+pub mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::error_handling::HandleErrorLayer;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
@@ -27,11 +31,13 @@ use tower::load_shed::LoadShedLayer;
 
 use crate::fleet::events::Events;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::proxy::forward::Pool;
 use crate::proxy::pools::Shared;
 use crate::reload::Reload;
 use access::Access;
 use refusal::Refusal;
+use stream::Stream;
 
 /// Administrative calls at a time; more are refused.
 pub const MOST_CALLS: usize = 64;
@@ -61,6 +67,10 @@ pub struct Admin {
     pub calling: Arc<Semaphore>,
     /// Places for streams of events.
     pub watching: Arc<Semaphore>,
+    /// Places for pages that are fed.
+    pub watchers: Places,
+    /// What feeds them.
+    pub stream: Stream,
     /// Cancelled when the balancer takes no more requests.
     pub stopping: CancellationToken,
     /// Cancelled when the fleet has ended: there is nothing more to tell.
@@ -89,12 +99,15 @@ impl Admin {
         if named.next().is_some() {
             return Err(Refusal::TwoPools);
         }
+        self.pool_called(name).map(Some)
+    }
+
+    fn pool_called(&self, name: &str) -> Result<Arc<Pool>, Refusal> {
         let pools = self.pools.load();
-        let pool = pools.by_name(name).cloned().ok_or_else(|| Refusal::NoPool {
+        pools.by_name(name).cloned().ok_or_else(|| Refusal::NoPool {
             name: name.to_owned(),
             there_are: pools.all().map(|pool| pool.config.name.to_string()).collect::<Vec<_>>().join(", "),
-        });
-        pool.map(Some)
+        })
     }
 
     /// `/rep`, `/add`, `/rm`.
@@ -104,6 +117,7 @@ impl Admin {
 
     /// Those, and everything else.
     pub fn everything(&self) -> Router {
+        let relay = get(relay::relay).post(relay::relay).layer(DefaultBodyLimit::max(relay::LARGEST));
         let seen = Router::new()
             .route("/metrics", get(inspect::metrics))
             .route("/ring", get(inspect::ring))
@@ -111,11 +125,14 @@ impl Admin {
             .route("/pools", get(inspect::pools))
             .route("/replicas", get(inspect::replicas))
             .route("/events", get(inspect::events))
+            .route("/stream", get(stream::watch))
             .route("/plan", post(plan::plan))
+            .route("/relay/{pool}/{*path}", relay)
             .route("/reload", post(reload));
         let health =
             Router::new().route("/healthz", get(inspect::healthz)).route("/readyz", get(inspect::readyz));
-        let unguarded = health.method_not_allowed_fallback(wrong_method).with_state(self.clone());
+        let unguarded =
+            health.merge(page::routes()).method_not_allowed_fallback(wrong_method).with_state(self.clone());
         self.guarded(contract::routes().merge(seen)).merge(unguarded).fallback(any(unknown))
     }
 
@@ -129,7 +146,7 @@ impl Admin {
             .route_layer(middleware::from_fn_with_state(self.access.clone(), access::guard))
             .route_layer(limits)
             .layer(middleware::from_fn_with_state(self.metrics.clone(), count_refusals))
-            .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
+            .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self.clone())
     }
 }

@@ -17,11 +17,18 @@ impl FromRequest<Admin> for Payload {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, Refusal> {
+        Self::read(request, admin, LARGEST_BODY).await
+    }
+}
+
+impl Payload {
+    /// Reads it on a route whose bodies may have `largest` bytes.
+    pub(super) async fn read(request: Request, admin: &Admin, largest: usize) -> Result<Self, Refusal> {
         let within = admin.payload_timeout();
         match timeout(within, Bytes::from_request(request, admin)).await {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
             Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
-                Err(Refusal::TooLarge(LARGEST_BODY))
+                Err(Refusal::TooLarge(largest))
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, cause = ?error.source(), "a payload broke off");

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::access::Denied;
 use super::plan::PlanError;
+use super::relay::RelayError;
 use crate::chain;
 use crate::fleet::handle::ChangeError;
 use crate::fleet::request::RequestError;
@@ -31,8 +32,8 @@ pub(super) enum Refusal {
     MethodOf { path: String, method: Method },
     /// Nothing is there.
     #[error(
-        "there is no '{0}' here; there are /rep, /add, /rm, /metrics, /healthz, /readyz, /ring, /route, /plan, \
-         /pools, /replicas, /events, /reload"
+        "there is no '{0}' here; there are / (a page for browsers), /rep, /add, /rm, /metrics, /healthz, /readyz, /ring, \
+         /route, /plan, /pools, /replicas, /events, /stream, /relay/POOL/PATH, /reload"
     )]
     Unknown(String),
     /// A pool that is not configured.
@@ -44,6 +45,14 @@ pub(super) enum Refusal {
     /// More callers than there are places.
     #[error("too many administrative calls at once; try again")]
     Overloaded,
+    /// More pages than there are places.
+    #[error(
+        "{0} pages are fed already, which is the most (admin.max_watchers): close one, or raise it and reload"
+    )]
+    TooManyPages(usize),
+    /// A call that was not passed on.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// A body that is too large.
     #[error("the payload is larger than {0} bytes, the most that is taken")]
     TooLarge(usize),
@@ -92,7 +101,8 @@ impl Refusal {
             Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Method(_) | Self::MethodOf { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unknown(_) | Self::NoPool { .. } => StatusCode::NOT_FOUND,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::TooManyPages(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Relay(error) => error.status(),
             Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnderWay => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

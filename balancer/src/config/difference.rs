@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::keys::{Effect, KeyChange};
-use super::overlay::TOPOLOGY;
 use super::{Config, PoolConfig};
 
 /// Everything that a reload changes.
@@ -65,9 +64,9 @@ impl Difference {
                 pools.changed.push(old.name.to_string());
             }
             // The file of an overlay may say something else under the same name.
-            let key = format!("{prefix}{TOPOLOGY}");
             if let (Some(was), Some(is)) = (&old.overlay, &new.overlay)
                 && was.members != is.members
+                && let key = format!("{prefix}{}", is.kind.key())
                 && fixed.iter().all(|change| change.key != key)
             {
                 let file = is.topology.display();

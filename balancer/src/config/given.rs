@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, DEFAULT_FILE, ReadOverlay, Sources};
+use super::{Config, ConfigError, DEFAULT_FILE, ReadOverlay, ReadWaves, Sources};
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Given {
     pub flags: BTreeMap<String, String>,
     /// Who can read an overlay's file.
     pub overlay: Option<ReadOverlay>,
+    /// Who can read a tree of units.
+    pub waves: Option<ReadWaves>,
 }
 
 /// Why there is no configuration.
@@ -56,6 +58,7 @@ impl Given {
             flags: self.flags.clone(),
             files: true,
             overlay: self.overlay,
+            waves: self.waves,
         })
     }
 

@@ -22,6 +22,7 @@ mod report;
 mod ring;
 mod runtime;
 mod upstream;
+mod waves;
 
 pub use calm::CalmConfig;
 pub use difference::{Difference, NeedsRestart, PoolChanges};
@@ -29,13 +30,14 @@ pub use fleet::{FleetConfig, Listed, RespawnName, RuntimeChoice};
 pub use forward::ForwardConfig;
 pub use given::{Given, LoadError};
 pub use keys::KeyChange;
-pub use overlay::{Contained, FixedMember, OverlayConfig, OverlayKeys, ReadOverlay};
+pub use overlay::{Contained, FixedMember, GivenKind, OverlayConfig, OverlayKeys, ReadOverlay};
 pub use pool::{DEFAULT, MOST_POOLS, PoolConfig};
 pub use proxy::ProxyConfig;
 pub use reader::{Origin, Sources};
 pub use report::{ConfigError, Mistake};
 pub use runtime::{DockerConfig, ProcessConfig};
 pub use upstream::{UpstreamConfig, UpstreamSecurity};
+pub use waves::{ReadWaves, WavesKeys};
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -83,6 +85,8 @@ pub struct AdminConfig {
     pub trust_gateway: bool,
     /// Connections to the admin-only port at a time.
     pub max_connections: usize,
+    /// Pages of this appliance that are fed at a time.
+    pub max_watchers: usize,
     /// With which certificate it speaks TLS, and to whom; `None`: it speaks in the clear.
     pub tls: Option<TlsFiles>,
 }
@@ -248,6 +252,12 @@ impl Config {
                 "admin.max_connections", AtReload,
                 "256",
                 "Connections to the admin-only port at a time; more wait. One caller (an address) may have half of them, but always 8; beyond those it is turned away.",
+                parse::number(1_usize..=100_000),
+            ),
+            max_watchers: r.key(
+                "admin.max_watchers", AtReload,
+                "64",
+                "Pages (GET / on the admin-only port) that are fed at a time; one more is told to come again.",
                 parse::number(1_usize..=100_000),
             ),
             tls: Self::read_admin_tls(r),

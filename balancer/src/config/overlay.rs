@@ -12,9 +12,38 @@ use super::reader::Reader;
 use super::runtime::{DockerConfig, ProcessConfig};
 use crate::fleet::names;
 
+/// What the given members of a pool are together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenKind {
+    /// The processes of an overlay.
+    Overlay,
+    /// Units, and the balancer that begins waves on them.
+    Waves,
+}
+
+impl GivenKind {
+    /// The word for it, for who looks at the pool.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Waves => "waves",
+        }
+    }
+
+    /// The key that holds the file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Overlay => TOPOLOGY,
+            Self::Waves => super::waves::TOPOLOGY,
+        }
+    }
+}
+
 /// A pool of fixed members.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverlayConfig {
+    /// What they are together.
+    pub kind: GivenKind,
     /// The file.
     pub topology: PathBuf,
     /// Its processes, in the order of their identities.
@@ -40,6 +69,10 @@ pub struct FixedMember {
     pub process: Vec<String>,
     /// The same in a container, which has its own loopback and its own files.
     pub container: Contained,
+    /// The path of a stream of server-sent events on it: each `data:` line is a JSON object about all members.
+    pub watch: Option<String>,
+    /// The members that it is connected with.
+    pub links: Vec<String>,
     /// Of all that its work depends on, what other processes do included: another one is another work.
     pub digest: u64,
 }
@@ -51,6 +84,8 @@ pub struct Contained {
     pub arguments: Vec<String>,
     /// Files and folders, and where they are inside; they cannot be written there.
     pub mounts: Vec<(PathBuf, String)>,
+    /// Folders, and where they are inside, that are written there: what is to outlive the container.
+    pub state: Vec<(PathBuf, String)>,
 }
 
 /// What an overlay is read by.
@@ -106,24 +141,7 @@ pub(super) fn read(
         }
         return None;
     };
-    if !fleet.upstreams.is_empty() || fleet.runtime == RuntimeChoice::Static {
-        r.mistake(
-            &["fleet.upstreams", "fleet.runtime"],
-            "no addresses, and no runtime `static`, beside overlay.topology: it says where its processes are",
-        );
-    }
-    if fleet.runtime == RuntimeChoice::Auto {
-        fleet.runtime = RuntimeChoice::Process;
-    }
-    if r.is_set("process.command") && !process.command.is_empty() {
-        r.mistake(
-            &["process.command"],
-            "no program beside overlay.topology: the processes are Slipring's own",
-        );
-    }
-    if r.is_set("docker.image") && docker.image.is_some() {
-        r.mistake(&["docker.image"], "no image beside overlay.topology: the processes are Slipring's own");
-    }
+    alone(r, TOPOLOGY, fleet, process, docker);
     let keys = OverlayKeys {
         topology: &topology,
         dataset_root: dataset_root.as_deref(),
@@ -137,19 +155,53 @@ pub(super) fn read(
         }),
         None => Vec::new(),
     };
-    check(r, &members, fleet, capacity);
-    Some(OverlayConfig { topology, members })
+    check(r, TOPOLOGY, &members, fleet, capacity);
+    Some(OverlayConfig { kind: GivenKind::Overlay, topology, members })
 }
 
-fn check(r: &mut Reader<'_>, members: &[FixedMember], fleet: &FleetConfig, capacity: usize) {
+/// What a file gives, no other key gives.
+pub(super) fn alone(
+    r: &mut Reader<'_>,
+    key: &'static str,
+    fleet: &mut FleetConfig,
+    process: &ProcessConfig,
+    docker: &DockerConfig,
+) {
+    if !fleet.upstreams.is_empty() || fleet.runtime == RuntimeChoice::Static {
+        r.mistake(
+            &["fleet.upstreams", "fleet.runtime"],
+            &format!("no addresses, and no runtime `static`, beside {key}: it says where its processes are"),
+        );
+    }
+    if fleet.runtime == RuntimeChoice::Auto {
+        fleet.runtime = RuntimeChoice::Process;
+    }
+    if r.is_set("process.command") && !process.command.is_empty() {
+        r.mistake(
+            &["process.command"],
+            &format!("no program beside {key}: the processes are Slipring's own"),
+        );
+    }
+    if r.is_set("docker.image") && docker.image.is_some() {
+        r.mistake(&["docker.image"], &format!("no image beside {key}: the processes are Slipring's own"));
+    }
+}
+
+pub(super) fn check(
+    r: &mut Reader<'_>,
+    key: &'static str,
+    members: &[FixedMember],
+    fleet: &FleetConfig,
+    capacity: usize,
+) {
     for FixedMember { name, .. } in members.iter().filter(|member| !names::is_valid(&member.name)) {
         let expected = format!(
             "processes named by letters, digits and hyphens, no hyphen at either end: '{name}' cannot be a replica's name"
         );
-        r.mistake(&[TOPOLOGY], &expected);
+        r.mistake(&[key], &expected);
     }
     if members.len() > capacity {
-        let keys = [TOPOLOGY, "ring.placement", "ring.slots", "ring.virtual_servers", "ring.hash"];
+        let keys = [key, "ring.placement", "ring.slots", "ring.virtual_servers", "ring.hash"];
         r.mistake(&keys, &format!("at most {capacity} processes: that is what the ring holds"));
     }
     if let Some(elsewhere) = members.iter().find(|member| !member.is_here)
@@ -159,6 +211,6 @@ fn check(r: &mut Reader<'_>, members: &[FixedMember], fleet: &FleetConfig, capac
             "fleet.runtime = \"process\" for an overlay of several machines: containers cannot be reached from {}, where {} is",
             elsewhere.host, elsewhere.name
         );
-        r.mistake(&["fleet.runtime", TOPOLOGY], &expected);
+        r.mistake(&["fleet.runtime", key], &expected);
     }
 }

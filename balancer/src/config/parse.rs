@@ -24,6 +24,10 @@ type Parsed<T> = Result<T, Expected>;
 
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+pub(super) fn ip(written: &Written) -> Parsed<std::net::IpAddr> {
+    written.text()?.parse().map_err(|_| "an IP address, like 127.0.0.1".into())
+}
+
 pub(super) fn address(written: &Written) -> Parsed<SocketAddr> {
     written.text()?.parse().map_err(|_| "an address and a port, like 127.0.0.1:5000 or [::]:5000".into())
 }

@@ -10,10 +10,10 @@ use slipring_hashing::Placement;
 use super::fleet::{FleetConfig, RuntimeChoice};
 use super::forward::ForwardConfig;
 use super::keys::Effect::AtReload;
-use super::overlay::OverlayConfig;
+use super::overlay::{GivenKind, OverlayConfig};
 use super::reader::{Origin, Reader};
 use super::runtime::{DockerConfig, ProcessConfig, read_docker, read_process};
-use super::{fleet, forward, overlay, parse, ring};
+use super::{fleet, forward, overlay, parse, ring, waves};
 use crate::proxy::route::{Pattern, is_administrative};
 
 /// What the pool without a name is called where a name is needed.
@@ -87,6 +87,11 @@ impl PoolConfig {
         let process = read_process(r);
         let docker = read_docker(r);
         let overlay = overlay::read(r, prefix_of(name), &mut fleet, &process, &docker, placement.capacity());
+        let waves = waves::read(r, prefix_of(name), &mut fleet, &process, &docker, placement.capacity());
+        if overlay.is_some() && waves.is_some() {
+            r.mistake(&["waves.topology"], "no overlay.topology beside it: they are two pools");
+        }
+        let overlay = overlay.or(waves);
         let is_default = name == DEFAULT;
         let Balancer { listen, state } = balancer;
         if fleet.runtime == RuntimeChoice::Docker
@@ -103,7 +108,8 @@ impl PoolConfig {
             (listen.port() != 0).then(|| label_of(&format!("slipring-{}", listen.port()), name));
         let state =
             state.as_deref().map(|path| if is_default { path.to_owned() } else { beside(path, name) });
-        let forward = forward::read(r, overlay.is_some());
+        let is_overlay = overlay.as_ref().is_some_and(|overlay| overlay.kind == GivenKind::Overlay);
+        let forward = forward::read(r, is_overlay);
         forward.upstream.check(r, &fleet, &process, &docker, overlay.is_some());
         let (name, routes) = (name.into(), Vec::new());
         Self { name, routes, state, fleet, process, docker, overlay, fallback_label, placement, forward }

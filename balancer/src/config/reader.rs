@@ -11,6 +11,7 @@ use super::names::{Names, pool_of};
 use super::overlay::ReadOverlay;
 use super::parse::Expected;
 use super::report::{ConfigError, Mistake};
+use super::waves::ReadWaves;
 
 /// What the settings are read from.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Sources {
     pub files: bool,
     /// Who can read an overlay's file; `None`: it is not looked at.
     pub overlay: Option<ReadOverlay>,
+    /// Who can read a tree of units; `None`: it is not looked at.
+    pub waves: Option<ReadWaves>,
 }
 
 /// Where a setting was written.
@@ -389,6 +392,11 @@ impl<'a> Reader<'a> {
     /// Who can read an overlay's file.
     pub(super) fn overlay(&self) -> Option<ReadOverlay> {
         self.sources.overlay
+    }
+
+    /// Who can read a tree of units.
+    pub(super) fn waves(&self) -> Option<ReadWaves> {
+        self.sources.waves
     }
 
     /// A variable that is not one of our own.

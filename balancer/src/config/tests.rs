@@ -17,6 +17,7 @@ fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> 
         flags: owned(flags),
         files: false,
         overlay: None,
+        waves: None,
     }
 }
 

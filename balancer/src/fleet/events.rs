@@ -1,6 +1,6 @@
 //! What the fleet tells the world: a bounded history, and a broadcast of what follows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -76,6 +76,8 @@ fn as_text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok
 #[derive(Debug)]
 struct Log {
     history: VecDeque<Arc<FleetEvent>>,
+    /// The last thing that happened to each replica of each pool that is not gone.
+    last: HashMap<Arc<str>, BTreeMap<String, Arc<FleetEvent>>>,
     next: u64,
 }
 
@@ -92,7 +94,7 @@ pub struct Events {
 impl Events {
     /// No events yet. Their numbers begin at the clock's milliseconds, so that those of an earlier life are lower.
     pub fn starting_at(unix_ms: u64) -> Self {
-        let log = Log { history: VecDeque::with_capacity(HISTORY), next: unix_ms };
+        let log = Log { history: VecDeque::with_capacity(HISTORY), last: HashMap::new(), next: unix_ms };
         let (pool, roles, log) = (DEFAULT.into(), Arc::default(), Arc::new(Mutex::new(log)));
         Self { pool, roles, log, live: broadcast::Sender::new(HISTORY) }
     }
@@ -118,6 +120,7 @@ impl Events {
             log.history.pop_front();
         }
         log.history.push_back(event.clone());
+        log.note(&event);
         // Under the lock, so that a subscriber sees each event exactly once; an error is nobody listening.
         let _ = self.live.send(event);
     }
@@ -129,9 +132,37 @@ impl Events {
         (past, self.live.subscribe())
     }
 
+    /// The last thing that happened to each replica of a pool, by its name; of those that are gone nothing.
+    pub fn last_of(&self, pool: &str) -> BTreeMap<String, Arc<FleetEvent>> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.last.get(pool).cloned().unwrap_or_default()
+    }
+
     /// Everything remembered.
     pub fn history(&self) -> Vec<Arc<FleetEvent>> {
         self.subscribe(0).0
+    }
+}
+
+impl Log {
+    /// Keeps what the history forgets: when, and why, each replica came to be as it is.
+    fn note(&mut self, event: &Arc<FleetEvent>) {
+        let Some(replica) = event.news.replica() else { return };
+        let last = self.last.entry(event.pool.clone()).or_default();
+        match &event.news {
+            // It belongs to nobody, whatever its name.
+            News::Orphan { .. } => return,
+            News::Stopped { .. } => {
+                last.remove(replica);
+                if last.is_empty() {
+                    self.last.remove(&event.pool);
+                }
+                return;
+            }
+            News::Renamed { was, .. } => drop(last.remove(was)),
+            _ => {}
+        }
+        last.insert(replica.to_owned(), event.clone());
     }
 }
 
@@ -178,5 +209,32 @@ impl News {
             Self::ReloadRefused { .. } => "reload_refused",
             Self::Warning { .. } => "warning",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_last_is_known_of_those_that_are_there_however_much_happens_to_others() {
+        let events = Events::starting_at(1);
+        let api = events.of_pool(&Arc::from("api"));
+        let live = |replica: &str| News::Live { replica: replica.into() };
+        events.publish(1, live("quiet"));
+        api.publish(2, live("quiet"));
+        for n in 0..HISTORY as u64 * 2 {
+            events.publish(n, live("loud"));
+        }
+        api.publish(3, News::Renamed { replica: "new".into(), was: "quiet".into() });
+        let told = |pool: &str| -> Vec<_> {
+            let last = events.last_of(pool);
+            last.iter().map(|(name, event)| (name.clone(), event.unix_ms, event.news.name())).collect()
+        };
+        let loud = HISTORY as u64 * 2 - 1;
+        assert_eq!(told(DEFAULT), [("loud".into(), loud, "live"), ("quiet".into(), 1, "live")]);
+        assert_eq!(told("api"), [("new".into(), 3, "renamed")]);
+        api.publish(4, News::Stopped { replica: "new".into() });
+        assert!(events.log.lock().unwrap().last.len() == 1, "a pool that is gone leaves nothing behind");
     }
 }

@@ -46,7 +46,7 @@ async fn ask(
 ) -> Beat {
     // Without a path nothing is said: a replica for gRPC alone need not speak HTTP/1.
     let protocol = if path.is_some() { Protocol::Http1 } else { Protocol::Either };
-    let mut stream = match bytes_to(address, transport, None, protocol, within).await {
+    let mut stream = match bytes_to(address, transport, None, protocol, (within, within)).await {
         Ok(stream) => stream,
         Err(ConnectError::Refused) => return Beat::Refused,
         Err(error) => return Beat::Missed(error.words()),

@@ -112,7 +112,8 @@ async fn reach(address: SocketAddr, within: Duration) -> Result<TcpStream, Conne
     }
 }
 
-/// A connection's bytes, with everything said that comes before a request of `protocol`; all of it within `within`.
+/// A connection's bytes, with everything said that comes before a request of `protocol`; all of it within `within`. It ends
+/// when its replica has left something of what it is sent unread for `unread`.
 ///
 /// # Errors
 /// When the replica takes no connection, or not this one.
@@ -121,11 +122,11 @@ pub async fn bytes_to(
     transport: &Transport,
     ends: Option<&Ends>,
     protocol: Protocol,
-    within: Duration,
+    (within, unread): (Duration, Duration),
 ) -> Result<Stream, ConnectError> {
     let deadline = Instant::now() + within;
     let stream = reach(address, within).await?;
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    socket::prepare(&stream, unread).map_err(ConnectError::Io)?;
     let preparing = transport.prepare(stream, address, ends, protocol);
     timeout_at(deadline, preparing).await.map_err(|_| ConnectError::Timeout(within))?
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -50,10 +50,11 @@ impl Front {
         }
     }
 
-    /// Serves `listeners`, a thread each, from now on.
+    /// Serves `listeners`, a thread each, from now on: each has what it takes when this returns.
     pub fn serve(self: Arc<Self>, listeners: Vec<Listeners>, alarm: &Alarm) -> Threads {
         let (phase, _) = watch::channel(Phase::Serving);
         let (mut idle, mut ends) = (Vec::new(), Vec::new());
+        let (when_ready, are_ready) = mpsc::channel::<()>();
         for (index, listeners) in listeners.into_iter().enumerate() {
             let (when_idle, is_idle) = oneshot::channel();
             let (when_over, is_over) = oneshot::channel::<()>();
@@ -63,10 +64,10 @@ impl Front {
                 alarm: alarm.clone(),
                 places: self.places.semaphore().clone(),
             };
-            let front = self.clone();
+            let (front, when_ready) = (self.clone(), when_ready.clone());
             let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
             let spawned = thread.spawn(move || {
-                if let Err(error) = worker::run(front, index, listeners, orders) {
+                if let Err(error) = worker::run(front, index, listeners, orders, when_ready) {
                     tracing::error!(%error, "a thread of the data plane ended");
                 }
                 drop(when_over);
@@ -77,6 +78,9 @@ impl Front {
             idle.push(is_idle);
             ends.push(is_over);
         }
+        drop(when_ready);
+        // Nobody sends: it is over when every thread has let go of its end.
+        are_ready.recv().unwrap_or_default();
         Threads { phase, idle, ends }
     }
 }

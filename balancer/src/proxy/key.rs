@@ -129,7 +129,7 @@ mod tests {
     fn found(sources: &[KeySource], text: &str) -> Found {
         let mut storage = room();
         let (request, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
-        of(sources, &request, &ClientName::new([10, 0, 0, 7].into()))
+        of(sources, &request, &ClientName::new([10, 0, 0, 7].into(), false))
     }
 
     #[track_caller]

@@ -100,7 +100,7 @@ impl Talk {
         let hurries = requests > 0 && u128::from(idle_ms) <= HURRY.as_millis();
         Self {
             client: Http1::new(stream),
-            name: ClientName::new(place.whose.peer.ip()),
+            name: place.whose.name(),
             worker,
             place,
             ticket,

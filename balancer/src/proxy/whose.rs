@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::proxy_protocol::{Ends, Said};
+use super::wire::emit::ClientName;
 use crate::config::ProxyConfig;
 
 /// See the module.
@@ -43,6 +44,11 @@ impl Whose {
             true => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             false => self.peer,
         }
+    }
+
+    /// As what its requests name it to a replica.
+    pub fn name(&self) -> ClientName {
+        ClientName::new(self.peer.ip(), self.is_unknown)
     }
 
     /// What a replica is told of it, over a connection that came to this address.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -149,7 +149,13 @@ pub struct Listeners {
 ///
 /// # Errors
 /// When the thread's reactor cannot be made.
-pub fn run(front: Arc<Front>, index: usize, listeners: Listeners, orders: Orders) -> io::Result<()> {
+pub fn run(
+    front: Arc<Front>,
+    index: usize,
+    listeners: Listeners,
+    orders: Orders,
+    ready: mpsc::Sender<()>,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let plain = TcpListener::from_std(listeners.plain)?;
@@ -157,6 +163,7 @@ pub fn run(front: Arc<Front>, index: usize, listeners: Listeners, orders: Orders
             Some((listener, config)) => Some((TcpListener::from_std(listener)?, TlsAcceptor::from(config))),
             None => None,
         };
+        drop(ready);
         let worker = Rc::new(Worker {
             pools: RefCell::new(Reader::new(front.pools.clone())),
             front,

@@ -15,6 +15,7 @@ use crate::peers::LARGEST_MESSAGE;
 use crate::query::{Query, Uid};
 use crate::record;
 use crate::topology::ProcessId;
+use crate::wave_wire::waves_server::WavesServer;
 use crate::wire::overlay_node_server::{OverlayNode, OverlayNodeServer};
 use crate::wire::{
     CancelRequest, CancelResponse, ChunkRequest, ChunkResponse, MetricsRequest, MetricsResponse,
@@ -47,8 +48,11 @@ pub(super) async fn routes(node: &Arc<Node>) -> Routes {
     // Only answers are large.
     let peer =
         PeerServer::new(super::peer_edge::Edge(node.clone())).max_encoding_message_size(LARGEST_MESSAGE);
+    let waves = WavesServer::new(super::wave_edge::Edge(node.clone()))
+        .max_decoding_message_size(super::waves::LARGEST_MESSAGE);
     Routes::new(OverlayNodeServer::new(Edge(node.clone())))
         .add_service(peer)
+        .add_service(waves)
         .add_service(service)
         .add_service(reflection().build_v1().expect("the description is ours"))
         .add_service(reflection().build_v1alpha().expect("the description is ours"))
@@ -144,28 +148,7 @@ impl OverlayNode for Edge {
         &self,
         _request: Request<MetricsRequest>,
     ) -> Result<Response<MetricsResponse>, Status> {
-        let node = &self.0;
-        let strategies = node.asker.strategies;
-        let (active, waiting) = node.load();
-        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let held = node.asker.holdings.now();
-        let files = held.iter().flat_map(|held| held.values()).filter_map(|held| held.as_ref().ok());
-        Ok(Response::new(MetricsResponse {
-            process_id: node.process.id.to_string(),
-            role: node.process.role.name().into(),
-            team: node.process.team.clone(),
-            active_requests: number(active),
-            max_capacity: number(crate::admission::MOST),
-            is_healthy: held.is_some(),
-            queue_size: number(waiting),
-            avg_processing_time_ms: node.metrics.average_ms(),
-            data_files_loaded: number(files.map(|partition| partition.files).sum()),
-            forwarding_strategy: strategies.forwarding.name().into(),
-            async_forwarding: strategies.async_forwarding,
-            chunking_strategy: strategies.chunking.name().into(),
-            fairness_strategy: strategies.fairness.name().into(),
-            recent_logs: node.journal.lines(),
-        }))
+        Ok(Response::new(self.0.said()))
     }
 
     async fn shutdown(

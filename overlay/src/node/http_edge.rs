@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tonic::service::Routes;
 
 use super::client_edge::named;
-use super::{Asked, Node, Refusal, survey_edge, words};
+use super::{Asked, Node, Refusal, echo_edge, survey_edge, watch_edge, words};
 use crate::query::{Query, Uid};
 use crate::record;
 use crate::results::Answer;
@@ -28,10 +28,13 @@ const DESCRIPTION: &str = include_str!("../../openapi.json");
 /// HTTP, and gRPC behind it.
 pub(super) fn router(node: &Arc<Node>, services: Routes) -> Router {
     let whole = survey_edge::Whole::of(node);
+    let watched = watch_edge::Watched::of(whole.clone());
     Router::new()
         .route("/heartbeat", get(heartbeat))
         .route("/metrics", get(metrics))
         .route("/overlay/metrics", get(move |node| survey_edge::metrics(node, whole)))
+        .route("/overlay/watch", get(move |node| watch_edge::watch(node, watched)))
+        .route("/overlay/echo", get(echo_edge::echo))
         .route("/overlay/openapi.json", get(openapi))
         .route("/overlay/query", post(query))
         .route("/overlay/query/{uid}", axum::routing::delete(release))

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{Asked, Node, Refusal};
 use crate::gather::Question;
 use crate::peer_wire::ScanPart;
-use crate::plan::{Missing, Plan};
-use crate::query::{Basis, Layout, Mode, Uid};
+use crate::plan::{Missing, Plan, Wanted};
+use crate::query::{Basis, Layout, Mode, Query, Uid};
 use crate::results::{Answer, Made, Part, records_per_chunk};
 use crate::topology::Strategies;
 use crate::wire::{Coverage, MissingPartition, NodeVisit};
@@ -32,7 +32,7 @@ impl Node {
         deadline: Instant,
     ) -> Made<Refusal> {
         let Asked { query, hops, query_id, .. } = asked;
-        let question = Question { query_id, query, hops, deadline };
+        let turn = self.asker.next_turn();
         let mut tally = Tally { missing: plan.missing.clone(), ..Tally::default() };
         // Without a limit all rows are wanted: counting them first would be a way for nothing. With one, the first day
         // often has as many; the others are counted.
@@ -44,11 +44,11 @@ impl Node {
         let wanted = plan.wanted.iter().enumerate();
         let mut wanted: Vec<_> = wanted.map(|(place, wanted)| (wanted.clone(), first_take(place))).collect();
         // Once, or once more for the other records; and again for those of later days if one of them has gone meanwhile.
-        // A worker that counts more than it sends does not keep it going for ever.
-        for _ in 0..=plan.wanted.len() + 1 {
-            if wanted.is_empty() {
-                break;
-            }
+        // It ends: after a round, what was wanted is there or is lost, and what is lost is not wanted again.
+        while !wanted.is_empty() {
+            tally.ask(&wanted);
+            let deadline = round_end(query, Instant::now(), deadline);
+            let question = Question { query_id, query, hops, deadline, turn };
             let missing = self.asker.gather(question, wanted, |part| tally.take(part)).await;
             if !missing.is_empty() {
                 self.outlook.hurry();
@@ -73,9 +73,18 @@ impl Node {
     }
 }
 
+/// Until when a round may take. One that has to leave out what does not answer leaves time for the next one, in which
+/// the records of what did are fetched.
+fn round_end(query: &Query, now: Instant, deadline: Instant) -> Instant {
+    let is_last = query.mode == Mode::Complete || query.limit.is_none_or(|limit| limit == 0);
+    if is_last { deadline } else { now + deadline.saturating_duration_since(now).mul_f64(0.75) }
+}
+
 /// What has come of each day.
 #[derive(Debug, Default)]
 struct Tally {
+    /// How many rows each was asked for; negative: all.
+    asked: BTreeMap<u32, i64>,
     days: BTreeMap<u32, Came>,
     /// By name.
     missing: Vec<Missing>,
@@ -95,41 +104,63 @@ struct Came {
 }
 
 impl Came {
+    /// Of what a worker says, if it is what it was asked for: so many of its rows, and as many in all as it said before.
+    fn of(said: ScanPart, asked: i64, before: Option<&Self>) -> Result<Self, String> {
+        let count = |number: i64| u64::try_from(number).unwrap_or_default();
+        let (matched, elapsed_us) = (count(said.matched), before.map_or(0, |came| came.elapsed_us));
+        let part = match said.arrow.is_empty() {
+            true => None,
+            false => {
+                let part = Part::of(&said);
+                Some(part.map_err(|error| format!("what it sent are no records: {error}"))?)
+            }
+        };
+        let came = Self {
+            process: said.process,
+            matched,
+            scanned: count(said.rows_scanned),
+            elapsed_us: elapsed_us + said.elapsed_us,
+            part,
+        };
+        let expected = u64::try_from(asked).map_or(matched, |asked| asked.min(matched));
+        match before {
+            _ if came.rows() != expected => {
+                Err(format!("it sent {} records instead of {expected}", came.rows()))
+            }
+            Some(before) if before.matched != matched => {
+                Err(format!("it counted {} records, and then {matched}", before.matched))
+            }
+            _ => Ok(came),
+        }
+    }
+
     fn rows(&self) -> u64 {
         self.part.as_ref().map_or(0, |part| part.rows as u64)
     }
 }
 
 impl Tally {
+    /// What is asked for in a round.
+    fn ask(&mut self, wanted: &[(Wanted, i64)]) {
+        self.asked = wanted.iter().map(|(wanted, take)| (wanted.date.number(), *take)).collect();
+    }
+
     fn take(&mut self, said: ScanPart) {
         if said.date == 0 {
             *self.passed.entry(said.process).or_default() += said.elapsed_us;
             return;
         }
-        let count = |number: i64| u64::try_from(number).unwrap_or_default();
-        let part = match said.arrow.is_empty() {
-            true => None,
-            false => match Part::of(&said) {
-                Ok(part) if part.rows as u64 <= count(said.matched) => Some(part),
-                told => {
-                    let error =
-                        told.err().map_or_else(|| "more than it counted".into(), |error| error.to_string());
-                    let why = format!("what it sent are no records: {error}");
-                    let name = format!("{:08}", said.date);
-                    self.garbled.push(Missing { name, process: said.process, why, was_late: false });
-                    return;
-                }
-            },
-        };
-        let before = self.days.get(&said.date).map_or(0, |came| came.elapsed_us);
-        let came = Came {
-            process: said.process,
-            matched: count(said.matched),
-            scanned: count(said.rows_scanned),
-            elapsed_us: before + said.elapsed_us,
-            part,
-        };
-        self.days.insert(said.date, came);
+        let (date, process) = (said.date, said.process.clone());
+        let asked = self.asked.get(&date).copied().unwrap_or_default();
+        match Came::of(said, asked, self.days.get(&date)) {
+            Ok(came) => {
+                self.days.insert(date, came);
+            }
+            Err(why) => {
+                let name = format!("{date:08}");
+                self.garbled.push(Missing { name, process, why, was_late: false });
+            }
+        }
     }
 
     /// What did not come is not there, even if it was counted before.
@@ -145,7 +176,7 @@ impl Tally {
     }
 
     /// What is still to be asked for, so that the first `limit` records are there.
-    fn wanted(&self, plan: &Plan, limit: u64) -> Vec<(crate::plan::Wanted, i64)> {
+    fn wanted(&self, plan: &Plan, limit: u64) -> Vec<(Wanted, i64)> {
         let mut left = limit;
         let mut wanted = Vec::new();
         for one in &plan.wanted {
@@ -206,3 +237,6 @@ pub(super) fn coverage(
         visited,
     }
 }
+
+#[cfg(test)]
+mod tests;

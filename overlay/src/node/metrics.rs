@@ -10,6 +10,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::shares::Shares;
+use super::wave_counts::WaveCounts;
 use super::{Node, Refusal};
 use crate::results::Answer;
 use crate::topology::Process;
@@ -28,6 +29,7 @@ pub(crate) struct Metrics {
     result_bytes: IntGauge,
     jain: Gauge,
     p99: GaugeVec,
+    pub(super) waves: WaveCounts,
     shares: Mutex<Shares>,
 }
 
@@ -94,7 +96,7 @@ impl Metrics {
             Box::new(p99.clone()),
         ];
         all.into_iter().for_each(|one| registry.register(one).expect(known));
-        let shares = Mutex::default();
+        let (waves, shares) = (WaveCounts::new(opts, &registry), Mutex::default());
         Self {
             registry,
             queries,
@@ -108,6 +110,7 @@ impl Metrics {
             result_bytes,
             jain,
             p99,
+            waves,
             shares,
         }
     }
@@ -159,6 +162,7 @@ impl Metrics {
         self.waiting.set(number(waiting));
         self.hedges.set(i64::try_from(node.asker.hedging.hedges()).unwrap_or(i64::MAX));
         self.result_bytes.set(i64::try_from(node.results.size()).unwrap_or(i64::MAX));
+        self.waves.now(node.waves.under_way(), super::watch_edge::MOST - node.watching.available_permits());
         if let Some(held) = node.asker.holdings.now() {
             let partitions = || held.values().filter_map(|held| held.as_ref().ok());
             self.rows.set(number(partitions().map(|partition| partition.rows()).sum()));

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::client_edge::time_of;
 use super::{DEADLINE, LONGEST, Node};
+use crate::gather::micros;
 use crate::peer_wire::peer_server::Peer;
 use crate::peer_wire::{CatalogRequest, CatalogResponse, ScanPart, ScanParts, ScanRequest};
 use crate::topology::ProcessId;
@@ -92,6 +93,7 @@ impl Peer for Edge {
             return Err(Status::aborted("loop_detected"));
         }
         let carried = Carried::new(&self.0)?;
+        let (began, passes_on) = (Instant::now(), request.routes.iter().any(|route| !route.path.is_empty()));
         let (sender, parts) = mpsc::channel(WAITING);
         let node = self.0.clone();
         // It ends with whoever takes the parts, and when nobody takes them in time.
@@ -109,7 +111,12 @@ impl Peer for Edge {
         let said = stream::unfold(parts, move |mut parts| {
             let node = node.clone();
             async move {
-                let together = together(&mut parts).await?;
+                let mut together = together(&mut parts).await?;
+                if passes_on {
+                    // In each message: nobody waits for a last one when all parts are there.
+                    let (process, elapsed_us) = (node.process.id.to_string(), micros(began.elapsed()));
+                    together.insert(0, ScanPart { process, elapsed_us, ..ScanPart::default() });
+                }
                 // Whoever is nearest to the one who asks says how much it has to do.
                 let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
                 let (active, capacity) = (number(node.load().0), number(crate::admission::MOST));

@@ -50,6 +50,13 @@ impl Index {
         &self.rows
     }
 
+    /// Of each parameter that is there: its code, its rows with a concentration, ascending, and how many it has in all.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (u8, &[u16], usize)> {
+        self.groups.iter().map(|&(code, begin, known, end)| {
+            (code, &self.rows[usize::from(begin)..usize::from(known)], usize::from(end - begin))
+        })
+    }
+
     /// The rows of a parameter whose concentrations lie within the bounds; those without one only if there is no bound.
     pub(super) fn rows(
         &self,

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Partition;
 use super::columns::{BatchBuilder, Full};
+use super::counts::Counts;
 use super::line::{LastTime, LineError, parse_line};
 use crate::date::Date;
 
@@ -146,7 +147,8 @@ impl Source {
         }
         let (batches, dictionaries) = builder.finish();
         let (date, fingerprint, files) = (self.date, self.fingerprint, self.files.len());
-        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told })
+        let counts = Counts::of(&batches);
+        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told, counts })
     }
 }
 

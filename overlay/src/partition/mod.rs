@@ -4,6 +4,7 @@
 //! [`Selection`] that a question takes from it, so that a query engine can be put behind it later.
 
 mod columns;
+mod counts;
 mod index;
 mod line;
 mod load;
@@ -17,6 +18,7 @@ pub use load::{LoadError, Malformed, Source, load};
 pub use select::{Conditions, Selection};
 
 use crate::date::Date;
+use counts::Counts;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct Partition {
     pub malformed: u64,
     /// The first few of them.
     pub told: Vec<Malformed>,
+    counts: Counts,
 }
 
 /// Writes a small day of `root`, other rows for another seed.
@@ -68,6 +71,6 @@ impl Partition {
 
     /// Bytes in memory.
     pub fn size(&self) -> usize {
-        self.dictionaries.size() + self.batches.iter().map(Batch::size).sum::<usize>()
+        self.dictionaries.size() + self.counts.size() + self.batches.iter().map(Batch::size).sum::<usize>()
     }
 }

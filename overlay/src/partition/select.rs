@@ -45,6 +45,12 @@ impl Partition {
             },
         };
         let conditions = Conditions { query, parameter };
+        if most == 0 && !query.has_place() {
+            let met = self.batches.iter().filter(|batch| !conditions.exclude(batch));
+            selection.scanned = met.map(|batch| batch.rows() as u64).sum();
+            selection.matched = self.counts.count(parameter, query.min_value, query.max_value);
+            return selection;
+        }
         let mut left = most;
         for (number, batch) in self.batches.iter().enumerate() {
             if conditions.exclude(batch) {
@@ -78,11 +84,6 @@ impl Conditions<'_> {
             && meets(stats.longitude, query.lon_min, query.lon_max))
     }
 
-    fn has_place(&self) -> bool {
-        let query = self.query;
-        [query.lat_min, query.lat_max, query.lon_min, query.lon_max].iter().any(Option::is_some)
-    }
-
     fn count(&self, batch: &Batch) -> usize {
         self.rows(batch).len()
     }
@@ -98,7 +99,7 @@ impl Conditions<'_> {
                 (0..batch.rows()).map(|row| row as u16).filter(|&row| self.has_value(batch, row)).collect()
             }
         };
-        match self.has_place() {
+        match query.has_place() {
             false => rows,
             true => rows.iter().copied().filter(|&row| self.is_there(batch, row)).collect(),
         }
@@ -123,4 +124,37 @@ impl Conditions<'_> {
 
 fn within(value: f64, min: Option<f64>, max: Option<f64>) -> bool {
     min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::partition::{a_day, load};
+
+    fn a_partition() -> Partition {
+        let folder = tempfile::tempdir().unwrap();
+        let date = a_day(folder.path(), 1, 7);
+        load(date, &folder.path().join(date.to_string())).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_counted_is_what_is_taken(
+            parameter in proptest::option::of(prop_oneof![Just("PM2.5"), Just("OZONE"), Just("CO")]),
+            min in proptest::option::of((-4_i32..1010).prop_map(|half| f64::from(half) / 2.0)),
+            reach in proptest::option::of((0_i32..1010).prop_map(|half| f64::from(half) / 2.0)),
+            lat_min in prop_oneof![4 => Just(None), 1 => Just(Some(40.0))],
+        ) {
+            let (partition, parameter) = (a_partition(), parameter.map(str::to_owned));
+            let max_value = reach.map(|reach| min.unwrap_or(0.0) + reach);
+            let query = Query { parameter, min_value: min, max_value, lat_min, ..Query::default() };
+            let (counted, taken) = (partition.select(&query, 0), partition.select(&query, usize::MAX));
+            prop_assert_eq!((counted.matched, counted.scanned), (taken.matched, taken.scanned));
+            prop_assert_eq!((counted.taken(), taken.taken() as u64), (0, taken.matched));
+        }
+    }
 }

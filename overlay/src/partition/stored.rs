@@ -17,6 +17,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::columns::{Batch, Dictionaries};
+use super::counts::Counts;
 use super::index::Index;
 use super::stats::Stats;
 use super::{Malformed, Partition};
@@ -124,10 +125,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Partition, NotStored> {
     if rows.len() != orders.len() {
         return Err(NotStored(None));
     }
-    let batches = rows.iter().zip(&orders).map(|(rows, order)| batch_of(rows, order)).collect();
+    let batches: Vec<_> = rows.iter().zip(&orders).map(|(rows, order)| batch_of(rows, order)).collect();
+    let counts = Counts::of(&batches);
     let dictionaries = Dictionaries { parameters, units, sites };
     let files = usize::try_from(files).map_err(|_| NotStored(None))?;
-    Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told })
+    Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told, counts })
 }
 
 fn one_batch(rest: &mut &[u8], names: &[&str]) -> Result<(SchemaRef, RecordBatch), NotStored> {

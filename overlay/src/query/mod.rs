@@ -18,6 +18,14 @@ const LONGEST_NAME: usize = 256;
 #[error("{0}")]
 pub struct InvalidQuery(String);
 
+impl InvalidQuery {
+    /// It names a team that is not there.
+    pub(crate) fn no_team<'a>(team: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let shown: String = team.chars().take(40).flat_map(char::escape_debug).collect();
+        Self(format!("no team is called '{shown}'; there are {}", known.collect::<Vec<_>>().join(", ")))
+    }
+}
+
 /// What a client asks for. Bounds are inclusive; what is absent does not matter.
 ///
 /// A record without a concentration (-999 in the data) meets no bound on it.
@@ -190,6 +198,11 @@ impl Query {
             date_end: None,
             ..self.clone()
         }
+    }
+
+    /// Whether it matters where a record was measured.
+    pub fn has_place(&self) -> bool {
+        [self.lat_min, self.lat_max, self.lon_min, self.lon_max].iter().any(Option::is_some)
     }
 
     /// Whether a day can hold an answer.

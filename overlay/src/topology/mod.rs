@@ -8,7 +8,7 @@ mod file;
 mod paths;
 mod strategies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -152,6 +152,12 @@ impl Topology {
     /// All workers, by name.
     pub fn workers(&self) -> impl Iterator<Item = &Process> {
         self.processes.values().filter(|process| process.role == Role::Worker)
+    }
+
+    /// All teams: those of a process or a span of dates, each once.
+    pub fn teams(&self) -> BTreeSet<&str> {
+        let of_processes = self.processes.values().map(|process| process.team.as_str());
+        self.teams.keys().map(String::as_str).chain(of_processes).collect()
     }
 
     /// Whether a process or a span of dates is this team's.

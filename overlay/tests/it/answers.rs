@@ -120,6 +120,8 @@ fn what_is_no_question_has_a_status() {
         assert_eq!(ask("filter", "{}", &["Z", "A"]).await.status, "loop_detected");
         assert_eq!(ask("filter", "{}", &["Z"]).await.hops, ["Z", "A"]);
         assert_eq!(ask("sum", "{}", &[]).await.status, "invalid_query:query_type 'sum' is not 'filter'");
+        let status = ask("filter", "{\"team\":\"Green\"}", &[]).await.status;
+        assert_eq!(status, "invalid_query:no team is called 'Green'; there are green, pink");
         for params in ["", "[]", "{\"min_value\":2,\"max_value\":1}", "{\"x\":1}"] {
             let status = ask("filter", params, &[]).await.status;
             assert!(status.starts_with("invalid_query:"), "{params}: {status}");

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use slipring_overlay::node::{self, Options};
 use slipring_overlay::topology::{Overrides, Profile, Topology};
@@ -159,6 +164,18 @@ impl Cluster {
             .block_on(async { tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time") })
     }
 
+    /// What a process answers over HTTP.
+    pub(crate) async fn get(&self, id: &str, path: &str) -> Got {
+        let (head, body) = open(&self.url(id), path).await.into_parts();
+        Got { status: head.status, body: body.collect().await.expect("a whole body").to_bytes() }
+    }
+
+    /// Follows what a process, or whoever is before it, says of all; dropped, the connection is ended.
+    pub(crate) async fn watch(&self, url: &str) -> (StatusCode, Watcher) {
+        let answer = open(url, "/overlay/watch").await;
+        (answer.status(), Watcher { body: answer.into_body() })
+    }
+
     pub(crate) async fn client(&self, id: &str) -> OverlayNodeClient<Channel> {
         let url = self.url(id);
         OverlayNodeClient::connect(url).await.expect("it listens").max_decoding_message_size(64 << 20)
@@ -204,6 +221,34 @@ impl Cluster {
             json!([row.date.to_string(), row.latitude, row.longitude, row.parameter, row.value, row.site])
         };
         self.rows.iter().filter(|row| meets(row)).map(shown).collect()
+    }
+}
+
+async fn open(url: &str, path: &str) -> Response<Incoming> {
+    let authority = url.trim_start_matches("http://").to_owned();
+    let stream = tokio::net::TcpStream::connect(&authority).await.expect("it listens");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", authority).body(Empty::<Bytes>::new());
+    sender.send_request(request.expect("a request")).await.expect("an answer")
+}
+
+/// An answer over HTTP.
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+pub(crate) struct Watcher {
+    body: Incoming,
+}
+
+impl Watcher {
+    /// The next event, which comes in one piece; `None`: there are no more.
+    pub(crate) async fn event(&mut self) -> Option<Value> {
+        let data = self.body.frame().await?.expect("it ends in order").into_data().expect("data");
+        let event = data.strip_prefix(b"data: ").and_then(|data| data.strip_suffix(b"\n\n"));
+        Some(serde_json::from_slice(event.expect("one line of data")).expect("JSON"))
     }
 }
 

@@ -113,6 +113,21 @@ fn one_that_never_answers_leaves_time_for_those_that_are_asked_after_it() {
 }
 
 #[test]
+fn a_partial_answer_with_a_limit_has_the_records_of_all_who_answer() {
+    let mut cluster = Cluster::start(six(), Some(Profile::Parallel));
+    assert_eq!(cluster.query("E", &json!({})).status, "ready");
+    let _silent = cluster.silence("F");
+    // More than D's first day has: the records of its others are asked for when F was waited for.
+    let asked = json!({"mode": "partial", "limit": 100_000, "lat_min": -88});
+    let answer = cluster.block_on(cluster.ask("E", &asked, Duration::from_secs(3)));
+    let missing: Vec<_> =
+        answer.coverage.clone().unwrap().missing.into_iter().map(|missing| missing.name).collect();
+    assert_eq!(missing, ["20200824", "20200825", "20200826"], "F's alone: {}", answer.status);
+    let there = cluster.expected(|row| (20_200_821..20_200_824).contains(&row.date));
+    assert_eq!(cluster.records("E", &answer).len(), there.len());
+}
+
+#[test]
 fn a_worker_that_one_team_leader_cannot_reach_is_reached_through_the_other() {
     // B alone believes D to be elsewhere.
     let cluster = Cluster::start_with(six(), Some(Profile::Parallel), |id, options| {

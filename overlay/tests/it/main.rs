@@ -6,3 +6,4 @@ mod data;
 mod disagreements;
 mod failures;
 mod openapi;
+mod waves;

@@ -37,9 +37,23 @@ fn call(cluster: &Cluster, method: Method, path: &str, accept: &str, body: impl 
         let request = Request::builder().method(method).uri(path).header("host", authority);
         let request = request.header("accept", accept).body(Full::new(body.into())).expect("a request");
         let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Answer { status: head.status, headers: head.headers, body }
+        let mut answer = Answer { status: head.status, headers: head.headers, body: Bytes::new() };
+        // A stream of events has no end: the first one is what is looked at.
+        answer.body = match answer.kind() {
+            "text/event-stream" => first_event(body).await,
+            _ => body.collect().await.expect("a whole body").to_bytes(),
+        };
+        answer
     })
+}
+
+async fn first_event(mut body: hyper::body::Incoming) -> Bytes {
+    let mut event = Vec::new();
+    while !event.ends_with(b"\n\n") {
+        let frame = body.frame().await.expect("it goes on").expect("a frame");
+        event.extend_from_slice(frame.data_ref().expect("data"));
+    }
+    event.into()
 }
 
 /// As far as the description uses JSON Schema: every keyword in it is one of these.
@@ -78,6 +92,11 @@ fn check(all: &Value, schema: &Value, value: &Value, at: &str) {
     for item in value.as_array().into_iter().flatten() {
         check(all, &schema["items"], item, &format!("{at}[]"));
     }
+    if schema["additionalProperties"].is_object() {
+        for (name, value) in value.as_object().into_iter().flatten() {
+            check(all, &schema["additionalProperties"], value, &format!("{at}.{name}"));
+        }
+    }
     let (Some(fields), Some(named)) = (value.as_object(), schema["properties"].as_object()) else { return };
     for (name, value) in fields {
         let schema = named.get(name).unwrap_or_else(|| panic!("{at}.{name} is not described"));
@@ -101,6 +120,10 @@ fn fits(all: &Value, path: &str, method: &str, answer: &Answer) {
         content.get(answer.kind()).unwrap_or_else(|| panic!("{at}: {} is not described", answer.kind()));
     match answer.kind() {
         "application/json" => check(all, &kind["schema"], &answer.json(), &at),
+        "text/event-stream" => {
+            let event = answer.body.strip_prefix(b"data: ").expect("one line of data");
+            check(all, &kind["schema"], &serde_json::from_slice(event).expect("JSON"), &at);
+        }
         "application/x-ndjson" => {
             for line in answer.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 check(all, &kind["schema"], &serde_json::from_slice(line).expect("JSON"), &at);
@@ -210,6 +233,13 @@ fn what_is_missing_is_told_as_described() {
     let (status, said) = ask(r#"{"limit":7,"mode":"partial"}"#);
     assert_eq!((status, &said["status"]), (StatusCode::OK, &json!("partial")));
     assert!(said["coverage"]["missing"].as_array().is_some_and(|missing| !missing.is_empty()), "{said}");
+
+    let answer = call(&cluster, Method::GET, "/overlay/echo", "*/*", "");
+    fits(&all, "/overlay/echo", "get", &answer);
+    assert_eq!((answer.status, &answer.json()["missing"][0]["process"]), (StatusCode::OK, &json!("D")));
+    let answer = call(&cluster, Method::GET, "/overlay/echo?timeout=x", "*/*", "");
+    fits(&all, "/overlay/echo", "get", &answer);
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
 
     let answer = call(&cluster, Method::GET, "/overlay/metrics", "*/*", "");
     fits(&all, "/overlay/metrics", "get", &answer);

@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     files: trust::Files,
     /// Print one JSON object: status, replica, body.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     /// Try until the balancer answers, for at most this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -71,6 +71,9 @@ enum Command {
     /// What each process of an overlay says of itself.
     #[command(after_help = EXIT_CODES)]
     Metrics(overlay::Metrics),
+    /// The same, gathered by one wave that begins at whoever is asked: over which fathers, and with how many messages.
+    #[command(after_help = EXIT_CODES)]
+    Echo(overlay::Echo),
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
@@ -100,6 +103,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Get { path }) => Call::get(&path),
         Some(Command::Reload { .. }) => Call::reload(),
         Some(Command::Query(query)) => return runtime.block_on(query.run(&balancer, arguments.json)),
+        Some(Command::Echo(echo)) => return runtime.block_on(echo.run(&balancer, arguments.json)),
         Some(Command::Metrics(metrics)) => return runtime.block_on(metrics.run(&balancer, arguments.json)),
     };
     match runtime.block_on(balancer.send(&call)) {

@@ -11,6 +11,8 @@ use super::{Settings, here};
 
 /// Where a container sees the data.
 const DATA: &str = "/data";
+/// Where a process tells what all of them say of themselves, once a second.
+const WATCH: &str = "/overlay/watch";
 /// Bytes of a file, without its blanks: it is an argument of every process.
 const LONGEST: usize = 100_000;
 
@@ -129,6 +131,8 @@ impl Overlay<'_> {
             is_here,
             process: node(&self.settings),
             container: self.contained(process, node),
+            watch: Some(WATCH.to_owned()),
+            links: process.neighbors.iter().map(ToString::to_string).collect(),
             digest: self.digest(),
         }
     }
@@ -160,6 +164,6 @@ impl Overlay<'_> {
         for other in self.topology.processes.values() {
             arguments.extend(["--at".into(), format!("{0}={1}-{0}:{2}", other.id, self.prefix, other.port)]);
         }
-        Contained { arguments, mounts }
+        Contained { arguments, mounts, state: Vec::new() }
     }
 }

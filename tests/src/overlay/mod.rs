@@ -227,6 +227,11 @@ impl Overlay {
         }
     }
 
+    /// One of those that run, as the kernel knows it.
+    pub fn process(&self, id: &str) -> Process {
+        self.processes[id].process
+    }
+
     /// Processor time that those which run have used.
     pub fn cpu(&self) -> Duration {
         self.processes.values().map(|running| running.process.cpu()).sum()

@@ -14,6 +14,8 @@ fn member(keys: OverlayKeys<'_>, name: &str, is_here: bool) -> FixedMember {
         is_here,
         process,
         container: Contained::default(),
+        watch: None,
+        links: Vec::new(),
         digest: 0,
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 /// Every key with a value that is not its default, and what else has to be set beside it on both sides.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("admin.max_connections", "7", ""),
+    ("admin.max_watchers", "7", ""),
     ("admin.token", "\"0123456789abcdef\"", ""),
     ("drain_timeout", "\"7s\"", ""),
     ("fleet.backoff_max", "\"7s\"", ""),
@@ -93,6 +94,11 @@ const FIXED: &[(&str, &str, &str)] = &[
     ("overlay.arguments", "[\"--seven\"]", "overlay.topology = \"seven.json\"\n"),
     ("overlay.dataset_root", "\"seven\"", "overlay.topology = \"seven.json\"\n"),
     ("overlay.topology", "\"seven.json\"", ""),
+    ("waves.config", "\"seven\"", "waves.topology = \"seven.json\"\n"),
+    ("waves.host", "\"127.0.0.7\"", "waves.topology = \"seven.json\"\n"),
+    ("waves.port", "7777", "waves.topology = \"seven.json\"\n"),
+    ("waves.state", "\"seven\"", "waves.topology = \"seven.json\"\n"),
+    ("waves.topology", "\"seven.json\"", ""),
     ("process.command", "[\"seven\"]", ""),
     ("proxy.workers", "7", ""),
     ("reuse_port", "true", ""),

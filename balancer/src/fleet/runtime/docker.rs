@@ -218,6 +218,7 @@ impl DockerRuntime {
             host_config: Some(HostConfig {
                 network_mode: Some(self.config.network.clone()),
                 mounts: self.given.mounts(&instance.name),
+                binds: self.given.binds(&instance.name),
                 ..HostConfig::default()
             }),
             networking_config: Some(NetworkingConfig {

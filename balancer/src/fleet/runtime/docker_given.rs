@@ -4,6 +4,7 @@
 //! because that name is what the other containers find it by on their network, whatever host the overlay's file says.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use bollard::models::{Mount, MountType};
 
@@ -41,7 +42,7 @@ impl Given {
 
     pub(super) fn mounts(&self, name: &str) -> Option<Vec<Mount>> {
         let mounts = self.members.get(name)?.container.mounts.iter();
-        let mount = |(outside, inside): &(std::path::PathBuf, String)| Mount {
+        let mount = |(outside, inside): &(PathBuf, String)| Mount {
             source: Some(outside.to_string_lossy().into_owned()),
             target: Some(inside.clone()),
             typ: Some(MountType::BIND),
@@ -49,5 +50,11 @@ impl Given {
             ..Mount::default()
         };
         Some(mounts.map(mount).collect())
+    }
+
+    /// Folders that are written; the engine makes those that are not there, which it does not of mounts.
+    pub(super) fn binds(&self, name: &str) -> Option<Vec<String>> {
+        let folders = self.members.get(name)?.container.state.iter();
+        Some(folders.map(|(outside, inside)| format!("{}:{inside}", outside.display())).collect())
     }
 }

@@ -83,6 +83,8 @@ mod tests {
             is_here,
             process: Vec::new(),
             container: Contained::default(),
+            watch: None,
+            links: Vec::new(),
             digest: 0,
         }
     }

@@ -6,6 +6,7 @@
 mod client;
 pub mod grpc;
 mod head;
+mod paced;
 mod pipe;
 mod streams;
 pub mod upgrade;
@@ -48,6 +49,7 @@ use crate::limit::Limit;
 use client::Http2;
 use grpc::{Account, Calls};
 use head::{as_head, cookies, fields, framing};
+use paced::Paced;
 use pipe::PipeBody;
 use streams::{Most, Streams};
 
@@ -124,7 +126,7 @@ pub async fn serve<S>(
     );
     drop(pools); // what holds for its requests is asked for each
     let peer = Rc::new(Peer {
-        name: ClientName::new(whose.peer.ip()),
+        name: whose.name(),
         worker: worker.clone(),
         whose,
         here,
@@ -141,7 +143,7 @@ pub async fn serve<S>(
             async move { Ok::<_, Infallible>(stream.answer(peer.handle(request).await)) }
         }
     });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Paced::new(stream)), service));
     let (mut drained, mut sent_away) = (false, false);
     let ended = loop {
         tokio::select! {

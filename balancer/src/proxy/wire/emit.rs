@@ -25,25 +25,38 @@ pub struct Arrival<'a> {
     pub onward: Onward<'a>,
 }
 
-/// A client's address as it stands in headers, made once a connection.
+/// Who a client is, as it stands in headers, made once a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientName(Box<str>);
+pub struct ClientName {
+    node: Box<str>,
+    is_unknown: bool,
+}
+
+/// Whom nobody knows (RFC 7239 section 6.3).
+const UNKNOWN: &str = "unknown";
 
 impl ClientName {
-    /// The address, an IPv4 one that was mapped into IPv6 as what it is.
-    pub fn new(client: IpAddr) -> Self {
+    /// The address, an IPv4 one that was mapped into IPv6 as what it is. If the client `is_unknown`, it is only that of
+    /// the proxy that does not know it, and no replica is told that it were the client's.
+    pub fn new(client: IpAddr, is_unknown: bool) -> Self {
         let client = client.to_canonical();
-        Self(if client.is_ipv6() { format!("\"[{client}]\"") } else { client.to_string() }.into())
+        let node = if client.is_ipv6() { format!("\"[{client}]\"") } else { client.to_string() };
+        Self { node: node.into(), is_unknown }
+    }
+
+    /// The address; the proxy's, for whom it does not know.
+    pub fn address(&self) -> &str {
+        self.node.strip_prefix("\"[").and_then(|name| name.strip_suffix("]\"")).unwrap_or(&self.node)
     }
 
     /// As in `X-Forwarded-For`.
-    pub fn address(&self) -> &str {
-        self.0.strip_prefix("\"[").and_then(|name| name.strip_suffix("]\"")).unwrap_or(&self.0)
+    pub fn forwarded_for(&self) -> &str {
+        if self.is_unknown { UNKNOWN } else { self.address() }
     }
 
     /// As in `Forwarded`: an address of IPv6 is quoted there.
     pub fn node(&self) -> &str {
-        &self.0
+        if self.is_unknown { UNKNOWN } else { &self.node }
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Forwarded<'a> {
             out.extend_from_slice(&self.forwarded_for);
             out.extend_from_slice(b", ");
         }
-        out.extend_from_slice(self.arrival.client.address().as_bytes());
+        out.extend_from_slice(self.arrival.client.forwarded_for().as_bytes());
     }
 
     fn host(&self) -> &[u8] {

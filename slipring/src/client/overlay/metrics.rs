@@ -1,5 +1,6 @@
 //! What the processes of an overlay say of themselves.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde::Deserialize;
@@ -7,7 +8,7 @@ use serde::Deserialize;
 use super::Failure;
 use crate::client::INCOMPLETE;
 use crate::client::call::{Balancer, Call};
-use crate::text::{grouped, table};
+use crate::text::{grouped, shown, table};
 
 #[derive(clap::Args)]
 pub(in crate::client) struct Arguments {
@@ -16,11 +17,18 @@ pub(in crate::client) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// Aligned columns, and the last lines of each process's log.
     Table,
     /// As it came.
     Json,
+}
+
+impl Format {
+    /// What is meant where it is not said.
+    pub(super) fn of(as_json: bool) -> Self {
+        if as_json { Self::Json } else { Self::Table }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,7 +46,9 @@ struct Surveyed {
 }
 
 #[derive(Debug, Deserialize)]
-struct Metrics {
+pub(super) struct Metrics {
+    pub(super) role: String,
+    pub(super) team: String,
     active_requests: u64,
     max_capacity: u64,
     is_healthy: bool,
@@ -54,7 +64,7 @@ struct Metrics {
 
 impl Arguments {
     pub(in crate::client) async fn run(&self, balancer: &Balancer, as_json: bool) -> ExitCode {
-        let format = self.format.unwrap_or(if as_json { Format::Json } else { Format::Table });
+        let format = self.format.unwrap_or(Format::of(as_json));
         match run(balancer, format).await {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(INCOMPLETE),
@@ -71,10 +81,12 @@ async fn run(balancer: &Balancer, format: Format) -> Result<bool, Failure> {
     }
     let strange = |error| Failure::Strange(balancer.url().to_owned(), error);
     let survey: Survey = serde_json::from_str(&answer.body).map_err(strange)?;
-    match format {
-        Format::Table => print!("{}", survey.text()),
-        Format::Json => println!("{}", answer.body),
-    }
+    let text = match format {
+        Format::Table => survey.text(),
+        Format::Json => answer.body + "\n",
+    };
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)?;
     Ok(survey.processes.iter().all(|process| process.metrics.is_some()))
 }
 
@@ -96,11 +108,24 @@ impl Survey {
         let mut text = table(&heads, &rows);
         for Surveyed { process, metrics, .. } in &self.processes {
             for line in metrics.iter().flat_map(|metrics| &metrics.recent_logs) {
-                let line: String = line.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
-                text.push_str(&format!("{process}: {line}\n"));
+                text.push_str(&format!("{}: {}\n", shown(process), shown(line)));
             }
         }
         text
+    }
+}
+
+impl Metrics {
+    /// Its state and numbers, as columns of a table.
+    pub(super) fn cells(&self) -> [String; 6] {
+        [
+            if self.is_healthy { "up" } else { "loading" }.to_owned(),
+            grouped(self.active_requests),
+            grouped(self.max_capacity),
+            grouped(self.queue_size),
+            format!("{:.1}", self.avg_processing_time_ms),
+            grouped(self.data_files_loaded),
+        ]
     }
 }
 
@@ -108,21 +133,16 @@ impl Surveyed {
     fn row(&self) -> Vec<String> {
         let mut row = vec![self.process.clone(), self.role.clone(), self.team.clone()];
         match &self.metrics {
-            Some(metrics) => row.extend([
-                if metrics.is_healthy { "up" } else { "loading" }.to_owned(),
-                grouped(metrics.active_requests),
-                grouped(metrics.max_capacity),
-                grouped(metrics.queue_size),
-                format!("{:.1}", metrics.avg_processing_time_ms),
-                grouped(metrics.data_files_loaded),
-                format!(
+            Some(metrics) => {
+                row.extend(metrics.cells());
+                row.push(format!(
                     "{} {} {} {}",
                     metrics.forwarding_strategy,
                     if metrics.async_forwarding { "async" } else { "blocking" },
                     metrics.chunking_strategy,
                     metrics.fairness_strategy
-                ),
-            ]),
+                ));
+            }
             None => {
                 row.push("down".into());
                 row.extend(std::iter::repeat_n("-".to_owned(), 5));
@@ -130,5 +150,26 @@ impl Surveyed {
             }
         }
         row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_process_says_reaches_the_terminal_as_a_command() {
+        let odd = "x\u{1b}[2Jy\r\u{7}";
+        let metrics = serde_json::json!({
+            "role": odd, "team": odd, "active_requests": 1, "max_capacity": 100, "is_healthy": true, "queue_size": 0,
+            "avg_processing_time_ms": 1.5, "data_files_loaded": 3, "forwarding_strategy": odd,
+            "async_forwarding": true, "chunking_strategy": odd, "fairness_strategy": odd, "recent_logs": [odd],
+        });
+        let up = serde_json::json!({"process": odd, "role": odd, "team": odd, "metrics": metrics});
+        let down = serde_json::json!({"process": odd, "role": odd, "team": odd, "why": odd});
+        let survey: Survey = serde_json::from_value(serde_json::json!({"processes": [up, down]})).unwrap();
+        let text = survey.text();
+        assert!(text.contains("x·[2Jy··"), "{text:?}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
 }

@@ -1,6 +1,7 @@
-//! `slipring client query` and `metrics`: questions to an overlay, through a balancer or to one of its processes.
+//! `slipring client query`, `metrics` and `echo`: questions to an overlay, through a balancer or to one of its processes.
 
 mod coverage;
+mod echo;
 mod format;
 mod metrics;
 mod query;
@@ -14,6 +15,7 @@ use super::call::{Answer, CallError};
 use super::{INCOMPLETE, REFUSED, UNREACHABLE};
 use crate::report::chain;
 
+pub(super) use echo::Arguments as Echo;
 pub(super) use metrics::Arguments as Metrics;
 pub(super) use query::Arguments as Query;
 
@@ -27,6 +29,9 @@ enum Failure {
     /// What is missing, in lines.
     #[error("the answer is incomplete:\n{0}")]
     Incomplete(String),
+    /// Of a wave that reached everybody.
+    #[error("every process answered, but {messages} messages were sent instead of {expected}: {why}")]
+    Mismatch { messages: u64, expected: u64, why: String },
     #[error("what it answers is no answer of an overlay: is {0} one, or a balancer before one?")]
     Strange(String, #[source] serde_json::Error),
     /// Records that are none, after others that were.
@@ -69,7 +74,7 @@ impl Failure {
         }
         match self {
             Self::Call(_) => ExitCode::from(UNREACHABLE),
-            Self::Incomplete(_) | Self::Garbled(_) => ExitCode::from(INCOMPLETE),
+            Self::Incomplete(_) | Self::Mismatch { .. } | Self::Garbled(_) => ExitCode::from(INCOMPLETE),
             Self::Refused(..) | Self::Strange(..) | Self::Output(_) => ExitCode::from(REFUSED),
         }
     }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::pipe::BrokenOff;
 use super::call::Carried;
 use super::link::Slot;
-use super::words::{Code, Ended, is_the_replicas_fault, meaning, status};
+use super::words::{Code, Ended, is_cancelled, is_the_replicas_fault, meaning, status};
 use super::{GIVEN_UP, TOO_LATE};
 use crate::metrics::Metrics;
 
@@ -51,12 +51,7 @@ impl Open {
 impl Answering {
     /// An answer that has begun. It is watched by a task of its own: a caller that reads nothing would never ask for
     /// a frame, and so never learn that it is too late.
-    pub(super) fn new(
-        body: RecvStream,
-        carried: Carried,
-        ends: Option<Instant>,
-        metrics: std::sync::Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(body: RecvStream, carried: Carried, metrics: std::sync::Arc<Metrics>) -> Self {
         let given_up = Box::pin(carried.flight.upstream.given_up());
         let watched = carried.traffic.clone();
         watched.moved();
@@ -64,7 +59,7 @@ impl Answering {
         let guarded = open.clone();
         let guard = tokio::task::spawn_local(async move {
             let late = async {
-                match ends {
+                match watched.ends() {
                     Some(ends) => sleep_until(ends).await,
                     None => std::future::pending().await,
                 }
@@ -117,6 +112,10 @@ impl Body for Answering {
         let mut open = this.open.borrow_mut();
         if let Some((body, carried)) = &mut open.call {
             match poll_frame(body, cx) {
+                // It keeps the deadline as well.
+                Poll::Ready(Some(Err(error))) if is_cancelled(&error) && carried.traffic.is_late() => {
+                    open.end(Code::DeadlineExceeded, TOO_LATE.to_owned());
+                }
                 Poll::Ready(Some(Err(error))) => {
                     let upstream = &carried.flight.upstream;
                     // A caller that leaves ends it, too.

@@ -92,9 +92,11 @@ async fn send(stream: &mut SendStream<Bytes>, asking: &mut Asking) -> Sent {
             }
             stream.reserve_capacity(1);
             while stream.capacity() == 0 {
-                match ready!(stream.poll_capacity(cx)) {
-                    Some(Ok(_)) => {}
-                    _ => return Poll::Ready(None),
+                match stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(None),
+                    Poll::Pending if asking.gather(cx) => return Poll::Ready(Some(Piece::Gone)),
+                    Poll::Pending => return Poll::Pending,
                 }
             }
             Poll::Ready(asking.held.take().map(Piece::Data))

@@ -35,6 +35,9 @@ const LARGEST_HEAD: u32 = 64 * 1024;
 const SPARING: Duration = Duration::from_secs(5 * 60);
 /// Bytes of one call's request that wait for the replica to read.
 const SEND_BUFFER: usize = 64 * 1024;
+/// Calls taken back that are remembered until what their replica had sent meanwhile has come. What comes for one that was
+/// forgotten is answered with a reset.
+const REMEMBERED: usize = 4096;
 
 /// See the module.
 pub(super) struct Link {
@@ -70,6 +73,8 @@ pub(super) struct To {
     pub(super) transport: Transport,
     pub(super) ends: Option<Ends>,
     pub(super) within: Duration,
+    /// It may leave nothing of what it is sent unread for longer.
+    pub(super) unread: Duration,
 }
 
 impl State {
@@ -86,8 +91,8 @@ impl Link {
     /// When the replica takes no connection, or speaks something else on it.
     pub(super) async fn open(to: To, number: u64, now_ms: u64) -> Result<Rc<Self>, ConnectError> {
         let deadline = Instant::now() + to.within;
-        let stream =
-            bytes_to(to.address, &to.transport, to.ends.as_ref(), Protocol::Http2, to.within).await?;
+        let patience = (to.within, to.unread);
+        let stream = bytes_to(to.address, &to.transport, to.ends.as_ref(), Protocol::Http2, patience).await?;
         let state = Rc::new(State { idle_since_ms: Cell::new(now_ms), ..State::default() });
         let is_tls = matches!(stream, Stream::Tls(_));
         let agreed = timeout_at(deadline, agree(Metered { stream, state: state.clone() })).await;
@@ -110,7 +115,7 @@ impl Link {
             return None;
         }
         self.state.carried.set(self.state.carried.get() + 1);
-        Some(Slot { link: self.clone() })
+        Some(Slot { link: self.clone(), refused: Cell::new(false) })
     }
 
     /// Whether it takes no calls any more, however many it may still carry: its replica has said farewell, refuses even
@@ -155,6 +160,8 @@ impl std::fmt::Debug for Link {
 #[derive(Debug)]
 pub(super) struct Slot {
     link: Rc<Link>,
+    /// The replica had no room for it.
+    refused: Cell<bool>,
 }
 
 impl Slot {
@@ -193,12 +200,12 @@ impl Slot {
 
     /// The replica has refused this call unread: the connection takes no more than the others until one of those ends.
     pub(super) fn is_refused(&self) {
+        self.refused.set(true);
         self.link.state.refuses_above.set(Some(self.link.state.carried.get() - 1));
     }
 
     /// It carries this call no more, as of now.
     pub(super) fn leave(self, now_ms: u64) {
-        self.link.state.refuses_above.set(None);
         self.link.state.idle_since_ms.set(now_ms);
     }
 }
@@ -206,6 +213,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.link.state.carried.set(self.link.state.carried.get() - 1);
+        // However it ended, there is room for another, unless there was none for this one.
+        if !self.refused.get() {
+            self.link.state.refuses_above.set(None);
+        }
     }
 }
 
@@ -218,6 +229,9 @@ async fn agree(stream: Metered) -> io::Result<Agreed> {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(LARGEST_HEAD)
+        .max_concurrent_reset_streams(REMEMBERED)
+        // Bounded by the calls that there were: an end of the connection would be the end of everybody's.
+        .max_local_error_reset_streams(None)
         .max_send_buffer_size(SEND_BUFFER);
     let (sender, mut connection) = builder.handshake(stream).await.map_err(as_io)?;
     let mut pings = connection.ping_pong().ok_or(io::ErrorKind::NotConnected)?;

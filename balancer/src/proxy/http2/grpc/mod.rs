@@ -50,7 +50,7 @@ pub use calls::{Calls, Known};
 use link::{Slot, To};
 pub(super) use told::Account;
 use traffic::{Limits, Over, Traffic};
-use words::{Code, Ended, failure, is_refusal, is_the_replicas_fault, meaning};
+use words::{Code, Ended, failure, is_cancelled, is_farewell, is_refusal, is_the_replicas_fault, meaning};
 pub use words::{deadline, is_grpc};
 
 const TOO_LATE: &str = "the deadline has passed";
@@ -121,7 +121,7 @@ pub(super) async fn forward(
     let within = deadline(request.headers());
     let ends = within.and_then(|within| tokio::time::Instant::now().checked_add(within));
     let most_bytes = pool.config.forward.max_body_bytes;
-    let limits = Limits { patience: pool.patience, most_bytes, has_deadline: within.is_some() };
+    let limits = Limits { patience: pool.patience, most_bytes, ends };
     let traffic = Traffic::new(worker.watch.ticket(), limits);
     let call = async {
         if length(request.headers()).is_some_and(|length| length > most_bytes) {
@@ -140,8 +140,7 @@ pub(super) async fn forward(
             let replica = flight.upstream.header.clone();
             let _sending = rest.map(Sending::beside);
             let carried = Carried { flight, slot: Some(slot), traffic, _sending };
-            let mut response =
-                response.map(|body| boxed(Answering::new(body, carried, ends, metrics.clone())));
+            let mut response = response.map(|body| boxed(Answering::new(body, carried, metrics.clone())));
             response.headers_mut().insert(REPLICA, replica);
             response
         }
@@ -236,7 +235,12 @@ async fn carry(
         tried.push(upstream.instance.incarnation);
         tally.attempts.set(tally.attempts.get() + 1);
         tally.replica.replace(Some(upstream.header.clone()));
-        match timeout(pool.patience.first_byte, flight.place()).await {
+        let place = timeout(pool.patience.first_byte, flight.place());
+        let place = match &mut asking {
+            Some(asking) => asking.meanwhile(place).await,
+            None => place.await,
+        };
+        match place {
             Ok(Ok(())) => {}
             // Its key stays its key: a crowd at one replica is not sent on to the next.
             Ok(Err(ConnectError::Full)) => return Err(Refused::full(&ProxyError::QueueFull)),
@@ -322,11 +326,15 @@ async fn offer(
         transport: transport.clone(),
         ends: way.ends.copied(),
         within: pool.config.forward.connect_timeout,
+        unread: pool.patience.idle,
     };
     let (mut again, mut after) = (false, 0);
     loop {
+        let Some(body) = asking else {
+            return Err(Unanswered::Refused(Refused::new(Code::Internal, "the call was given away")));
+        };
         let slot = tokio::select! {
-            slot = way.calls.to(key, to, (after, traffic.now_ms())) => match slot {
+            slot = body.meanwhile(way.calls.to(key, to, (after, traffic.now_ms()))) => match slot {
                 Ok(slot) => slot,
                 Err(unreached) => return Err(Unanswered::Unreached(unreached)),
             },
@@ -336,9 +344,6 @@ async fn offer(
         };
         upstream.speaks_http2();
         traffic.moved();
-        let Some(body) = asking else {
-            return Err(Unanswered::Refused(Refused::new(Code::Internal, "the call was given away")));
-        };
         let mut wait = Wait { pool, upstream, traffic, is_over: false };
         let sent = tokio::select! {
             biased;
@@ -347,6 +352,11 @@ async fn offer(
             over = traffic.over(true) => return Err(Unanswered::Refused(over.into())),
         };
         wait.is_over = true;
+        if let Err(lost) = &sent
+            && is_refusal(&lost.error)
+        {
+            slot.is_refused();
+        }
         match sent {
             Ok((response, rest)) => {
                 body.settle();
@@ -354,9 +364,6 @@ async fn offer(
                 return Ok((response, slot, rest));
             }
             Err(lost) if lost.unread && body.rewind() => {
-                if is_refusal(&lost.error) {
-                    slot.is_refused();
-                }
                 if again {
                     return Err(Unanswered::Unread(lost, slot));
                 }
@@ -365,8 +372,13 @@ async fn offer(
                     after = slot.lost(way.calls.latest()); // one that is not about to end as well
                 }
             }
+            // It keeps the deadline as well.
+            Err(Lost { error, .. }) if is_cancelled(&error) && traffic.is_late() => {
+                return Err(Unanswered::Refused(Refused::new(Code::DeadlineExceeded, TOO_LATE)));
+            }
             Err(Lost { error, .. }) => {
-                if is_the_replicas_fault(&error) && (error.is_reset() || slot.blames()) {
+                let is_fault = is_the_replicas_fault(&error) && !is_farewell(&error);
+                if is_fault && (error.is_reset() || slot.blames()) {
                     upstream.health.failed();
                 }
                 return Err(Unanswered::Refused(Refused::new(meaning(&error), error.to_string())));

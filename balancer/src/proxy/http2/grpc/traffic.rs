@@ -9,6 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::proxy::exchange::Patience;
 use crate::proxy::watch::Ticket;
 
@@ -16,6 +18,8 @@ use crate::proxy::watch::Ticket;
 const LOOK: Duration = Duration::from_millis(500);
 /// A flag and a length come before each message.
 const PREFIX: usize = 5;
+/// Clocks that tell of the same deadline differ by so much.
+const CLOCKS: Duration = Duration::from_millis(5);
 
 /// What a call may do.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +27,8 @@ pub(super) struct Limits {
     pub(super) patience: Patience,
     /// Of all messages together.
     pub(super) most_bytes: u64,
-    /// The call has a deadline of its own, so that the answer need not begin before.
-    pub(super) has_deadline: bool,
+    /// The call's own deadline: the answer need not begin before.
+    pub(super) ends: Option<Instant>,
 }
 
 /// Why a call is to end.
@@ -72,6 +76,16 @@ impl Traffic {
         self.ticket.now_ms()
     }
 
+    /// The call's own deadline.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.limits.ends
+    }
+
+    /// Whether the call's own deadline has passed, by somebody's clock: both ends of a call may keep it.
+    pub(super) fn is_late(&self) -> bool {
+        self.limits.ends.is_some_and(|ends| Instant::now() + CLOCKS >= ends)
+    }
+
     /// Something passed.
     pub(super) fn moved(&self) {
         self.moved_ms.set(self.ticket.now_ms());
@@ -101,9 +115,11 @@ impl Traffic {
         }
     }
 
-    /// A piece of the request came.
-    pub(super) fn took(&self, data: &[u8]) {
-        self.moved();
+    /// A piece of the request came. That it `moves` is another matter, while the replica takes none.
+    pub(super) fn took(&self, data: &[u8], moves: bool) {
+        if moves {
+            self.moved();
+        }
         self.sent.set(self.sent.get() + data.len() as u64);
         if self.message.borrow_mut().take(data) {
             self.waited_ms.set(0); // another message, or none
@@ -129,7 +145,7 @@ impl Traffic {
         let Patience { first_byte, idle, .. } = self.limits.patience;
         match first && self.asked.get() {
             // As for other requests: the answer is due so long after the end of the request, and until then each piece.
-            true if !self.limits.has_deadline => first_byte,
+            true if self.limits.ends.is_none() => first_byte,
             true => first_byte.max(idle),
             false => idle,
         }

@@ -68,6 +68,17 @@ pub(super) fn is_refusal(error: &h2::Error) -> bool {
     error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
+/// Whether a replica has taken a call back, as servers do that know its deadline when that has passed.
+pub(super) fn is_cancelled(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::CANCEL)
+}
+
+/// Whether a replica has said that it takes no more calls on a connection, and that all is well. A call that it ends unread
+/// came too late for that.
+pub(super) fn is_farewell(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+}
+
 /// Whether a replica that ended a call so has failed: with these it says that it does not want this one call, or not in
 /// this protocol, which any client can bring about. What was ended from here is no end of its own.
 pub(super) fn is_the_replicas_fault(error: &h2::Error) -> bool {

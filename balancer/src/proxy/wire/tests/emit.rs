@@ -131,7 +131,7 @@ proptest! {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a.example:8080\r\n{framing}{}\r\n", written(&fields));
         let mut storage = room();
         let (before, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
-        let name = ClientName::new(IpAddr::from([192, 0, 2, 7]));
+        let name = ClientName::new(IpAddr::from([192, 0, 2, 7]), false);
         let arrival = Arrival { client: &name, trusted, tls: false, request_id: b"fresh", onward: Onward::default() };
         let mut out = Vec::new();
         emit::request(&mut out, &before, &arrival, before.framing);
@@ -230,7 +230,7 @@ fn a_name_that_some_read_as_ours_ends_here() {
     let mut storage = room();
     let (request, _) = Request::parse(text.as_bytes(), &mut storage).unwrap().unwrap();
     assert_eq!(request.framing, Framing::None);
-    let name = ClientName::new(IpAddr::from([192, 0, 2, 7]));
+    let name = ClientName::new(IpAddr::from([192, 0, 2, 7]), false);
     for trusted in [true, false] {
         let arrival =
             Arrival { client: &name, trusted, tls: false, request_id: b"fresh", onward: Onward::default() };

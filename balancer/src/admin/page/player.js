@@ -1,0 +1,152 @@
+// One wave at one moment, for all who draw it: chosen, stepped, played.
+//
+// The moment is a number of steps, and between two steps a part of one; a message is on its way from the step that sent
+// it to the step that received it. Nothing is kept from frame to frame but that number, so that going back is going there.
+
+import { $, calm, many, options, say, set, short, took, text } from "./dom.js";
+import { order, sentence, shiviz } from "./causal.js";
+
+const LONGEST = 9000, SHORTEST = 2500, EACH = 260; // milliseconds
+
+export function player() {
+	const listeners = [];
+	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0;
+
+	const last = () => Math.max(0, (wave?.steps.length ?? 0) - 1);
+	const rate = () => wave.steps.length / Math.min(LONGEST, Math.max(SHORTEST, wave.steps.length * EACH));
+
+	function frame(time) {
+		if (!playing && target === null) return;
+		const goal = target ?? last(), step = Math.max(0, time - before) * (target === null ? rate() : 1 / EACH);
+		before = time;
+		at = at < goal ? Math.min(goal, at + step) : Math.max(goal, at - step);
+		if (at === goal) {
+			if (target === null) playing = false;
+			target = null;
+			// What came meanwhile.
+			const newest = waves.at(-1);
+			if (follows && newest !== wave.raw) return load(newest, true);
+		}
+		shown();
+		requestAnimationFrame(frame);
+	}
+	function run() {
+		before = performance.now();
+		requestAnimationFrame(frame);
+	}
+
+	function shown() {
+		const now = Math.floor(at + 1e-6), time = performance.now();
+		// What moves, moves in every frame; what changes a drawing or a word, ten times a second, which nobody sees.
+		const whole = !playing || time - told >= 100;
+		for (const listener of listeners) listener.at(at, whole ? now : null);
+		if (!whole) return;
+		told = time;
+		set($("wave-at"), "aria-valuetext", wave ? `event ${now + 1} of ${wave.steps.length}` : "");
+		if ($("wave-at").value !== String(now)) $("wave-at").value = now;
+		const button = document.querySelector("[data-step=play]");
+		text(button, playing ? "Pause" : "Play");
+		set(button, "aria-label", playing ? "Pause" : "Play");
+		if (wave) text($("spacetime-out"), `${now + 1} of ${wave.steps.length}: ${sentence(wave.steps[now], name)}`);
+	}
+
+	function go(to, slowly) {
+		if (!wave?.steps.length) return;
+		const was = playing;
+		playing = false;
+		to = Math.max(0, Math.min(last(), to));
+		if (slowly && !calm.matches) {
+			const idle = target === null && !was;
+			target = to;
+			if (idle) run();
+			return;
+		}
+		[target, at] = [null, to];
+		shown();
+	}
+
+	function play() {
+		if (!wave?.steps.length) return;
+		if (at >= last()) at = 0;
+		const idle = !playing && target === null;
+		[playing, target] = [true, null];
+		if (idle) run();
+		shown();
+	}
+
+	/** Shows a wave from its beginning, or, where motion is not wanted, at its end. */
+	function load(next, plays) {
+		wave = { ...order(next), id: next.id, raw: next };
+		target = null;
+		set($("wave-at"), "max", last());
+		const none = !wave.steps.length;
+		for (const one of document.querySelectorAll("[data-step], #wave-at, #shiviz")) one.disabled = none;
+		for (const listener of listeners) listener.wave(wave);
+		if (plays && wave.steps.length && !calm.matches) {
+			at = 0;
+			play();
+		} else {
+			playing = false;
+			at = last();
+			if (none) text($("spacetime-out"), "Its events were not kept: only what is counted is known of it.");
+			else shown();
+		}
+	}
+
+	const label = (one) => `${one.algorithm} ${short(one.id)}${one.purpose ? ` (${one.purpose})` : ""}: ${many(one.messages, "message")}, ${took(one.took_us)}${one.is_complete ? "" : ", incomplete"}`;
+
+	document.querySelectorAll("[data-step]").forEach((button) => button.addEventListener("click", () => {
+		const now = target ?? (playing ? Math.floor(at) : Math.round(at));
+		follows = follows && button.dataset.step === "play";
+		if (!follows && $("wave-pick").value === "" && wave) $("wave-pick").value = wave.id;
+		switch (button.dataset.step) {
+			case "first": return go(0);
+			case "back": return go(now - 1, true);
+			case "next": return go(now + 1, true);
+			case "last": return go(last());
+			default: return playing ? go(Math.floor(at)) : play();
+		}
+	}));
+	$("wave-at").addEventListener("input", () => go(Number($("wave-at").value)));
+	$("wave-pick").addEventListener("change", () => {
+		const id = $("wave-pick").value;
+		follows = id === "";
+		const chosen = id ? waves.find((one) => one.id === id) : waves.at(-1);
+		if (chosen && chosen !== wave?.raw) load(chosen, true);
+	});
+	$("shiviz").addEventListener("click", () => {
+		if (!wave) return;
+		const file = URL.createObjectURL(new Blob([shiviz(wave.raw, (node) => name(node).replace(/\s+/g, "-"))], { type: "text/plain" }));
+		const link = document.createElement("a");
+		[link.href, link.download] = [file, `${wave.raw.algorithm}-${wave.id}.log`];
+		link.click();
+		setTimeout(() => URL.revokeObjectURL(file), 1000);
+		say(`${link.download}: open it at ShiViz with its default expression.`);
+	});
+
+	return {
+		listen: (listener) => listeners.push(listener),
+		go, play,
+		now: () => at,
+		/** The waves there are, the newest last, and what their nodes are called. */
+		offer(list, called) {
+			[waves, name] = [list, called];
+			$("player").hidden = !list.length;
+			options($("wave-pick"), [["", "the newest, as it comes"], ...list.toReversed().map((one) => [one.id, label(one)])]);
+			if (follows) $("wave-pick").value = "";
+			const newest = list.at(-1);
+			if (!newest) return;
+			// More may be known of the one that is shown: it goes on as it was.
+			const same = wave && list.find((one) => one.id === wave.id && one.started_ms === wave.raw.started_ms);
+			if (same && same.events.length === wave.raw.events.length) wave.raw = same;
+			const asked = awaited !== null && list.find((one) => one.id === awaited);
+			if (asked) {
+				[awaited, follows] = [null, true];
+				$("wave-pick").value = "";
+				load(asked, true);
+			} else if (!wave || (follows && !playing && target === null && wave.raw !== newest)) load(newest, true);
+		},
+		/** The wave with this id is to be shown as soon as it is there. */
+		expect: (id) => (awaited = id),
+	};
+}

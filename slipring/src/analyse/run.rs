@@ -1,0 +1,287 @@
+//! `slipring analyse FOLDER`.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use slipring_analyser::Unit;
+use slipring_analyser::fold::{Condition, Query};
+use slipring_analyser::format::Format;
+use slipring_analyser::output;
+use slipring_analyser::run::{Analysis, Checkpoints, Ended, Options, RunError, analyse, ledger};
+use slipring_analyser::templates::DEFAULT_MOST;
+
+use super::show::Show;
+use super::{Sharing, bytes, cores, runtime, store, time};
+use crate::report::complain;
+use crate::signals::{ENDED_AT_ONCE, Signals};
+
+/// Templates that are shown unless it is said how many.
+const TOP: usize = 20;
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Asked {
+    /// The folder that holds the logs: *.log, *.log.gz, *.log.zst.
+    #[arg(required = true)]
+    folder: Option<PathBuf>,
+    /// Threads that read [default: all cores]; 0 leaves it to workers elsewhere.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    workers: Option<u16>,
+    /// The format of all logs [default: what fits each best].
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// What kinds of messages there are, the most frequent first: templates, or templates=K for K of them.
+    #[arg(long, value_name = "WHAT[=K]", value_parser = top)]
+    top: Option<usize>,
+    /// Counts over time: per second, minute, hour or day.
+    #[arg(long, value_name = "UNIT")]
+    per: Option<Unit>,
+    /// Only records of which this is true, such as level=ERROR, level>=WARN, message~timeout; all of them, if more than one.
+    #[arg(long = "where", value_name = "FIELD=VALUE")]
+    conditions: Vec<Condition>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Where the result is written [default: standard output].
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// strong: the result, once it is whole. eventual: on standard error also what is counted so far, as it grows.
+    #[arg(long, value_enum, default_value_t = Consistency::Strong)]
+    consistency: Consistency,
+    /// Where checkpoints are written, and looked for at the start; `none`: nowhere.
+    #[arg(long, value_name = "FOLDER", default_value = "checkpoints")]
+    checkpoints: PathBuf,
+    /// How often a checkpoint is written at least; one is written after every five files, too.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    checkpoint_interval: Duration,
+    /// Begin anew, whatever checkpoints there are.
+    #[arg(long)]
+    fresh: bool,
+    /// Write a line for each range that was counted: `slipring analyse verify FILE` adds them up again.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// Where tasks are kept: memory:, sqlite:PATH, or postgres://…; workers elsewhere share the last two.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "memory:",
+        env = "SLIPRING_ANALYSE_STORE",
+        hide_env_values = true
+    )]
+    store: String,
+    /// If another process coordinates this analysis in the store: wait, and take over when it dies.
+    #[arg(long)]
+    standby: bool,
+    /// Bytes of a range at most, like 4MiB [default: what suits the folder].
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    split: Option<NonZeroU64>,
+    /// How speed grows with workers: 1, 2, 4 and 8 of them on this folder, beside `wc -l` and ripgrep.
+    #[arg(long)]
+    scaling: bool,
+    #[command(flatten)]
+    sharing: Sharing,
+    /// Say who reads what, and what happens to whom.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Text,
+    Json,
+    Csv,
+    Html,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Consistency {
+    Strong,
+    Eventual,
+}
+
+fn top(text: &str) -> Result<usize, String> {
+    let (what, count) = text.split_once('=').map_or((text, None), |(what, count)| (what, Some(count)));
+    if what != "templates" {
+        return Err(format!("'{what}' cannot be ranked: templates can"));
+    }
+    count.map_or(Ok(TOP), |count| {
+        let number: Result<NonZeroU32, _> = count.parse();
+        number
+            .map(|number| number.get() as usize)
+            .map_err(|_| format!("'{count}' is no number of templates: write templates=20"))
+    })
+}
+
+impl Asked {
+    fn query(&self) -> Query {
+        let templates = self.top.map(|top| DEFAULT_MOST.max(u32::try_from(top).unwrap_or(u32::MAX)));
+        Query { per: self.per, conditions: self.conditions.clone(), templates }
+    }
+
+    fn options(&self, folder: PathBuf) -> Options {
+        let checkpoints = (self.checkpoints.as_os_str() != "none").then(|| Checkpoints {
+            folder: self.checkpoints.clone(),
+            every: self.checkpoint_interval,
+            fresh: self.fresh,
+        });
+        Options {
+            folder,
+            query: self.query(),
+            format: self.format,
+            workers: self.workers.map_or_else(cores, usize::from),
+            size: self.split,
+            lease: self.sharing.lease,
+            patience: self.sharing.patience,
+            standby: self.standby,
+            is_shared: self.store != "memory:",
+            checkpoints,
+        }
+    }
+
+    /// What cannot be, in words.
+    fn wrong(&self) -> Option<String> {
+        let shared = self.store != "memory:";
+        let tables = usize::from(self.per.is_some()) + usize::from(self.top.is_some());
+        if self.workers == Some(0) && !shared {
+            return Some("--workers 0 leaves the reading to others, who need a --store to share".to_owned());
+        }
+        if self.standby && !shared {
+            return Some(
+                "--standby takes over from another process, and needs the --store that they share".to_owned(),
+            );
+        }
+        if self.output == Output::Csv && tables > 1 && self.file.is_none() {
+            return Some(
+                "--output csv writes one table: ask for --per or --top, or name a file with -o for several"
+                    .to_owned(),
+            );
+        }
+        None
+    }
+}
+
+pub(super) fn run(arguments: &Asked) -> ExitCode {
+    if let Some(wrong) = arguments.wrong() {
+        eprintln!("slipring: {wrong}");
+        return ExitCode::from(2);
+    }
+    let Some(given) = arguments.folder.clone() else {
+        eprintln!("slipring: name a folder of logs");
+        return ExitCode::from(2);
+    };
+    // Workers elsewhere start in another folder.
+    let folder = std::fs::canonicalize(&given).unwrap_or(given);
+    let options = arguments.options(folder);
+    if arguments.scaling {
+        return super::scaling::run(&options);
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    let code = runtime.block_on(async {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                complain(&error);
+                return ExitCode::FAILURE;
+            }
+        };
+        tokio::select! {
+            code = work(arguments, options) => code,
+            // What a store or a checkpoint holds is gone on from.
+            () = signals.next() => ExitCode::from(ENDED_AT_ONCE),
+        }
+    });
+    // Threads that read are not waited for: nobody wants what they find.
+    runtime.shutdown_background();
+    code
+}
+
+async fn work(arguments: &Asked, options: Options) -> ExitCode {
+    let folder = options.folder.clone();
+    let store = match store(&arguments.store, arguments.sharing.patience).await {
+        Ok(store) => store,
+        Err(code) => return code,
+    };
+    let is_text = arguments.output == Output::Text && arguments.file.is_none();
+    let show = Show::new(is_text, arguments.verbose, arguments.consistency == Consistency::Eventual);
+    let ended = analyse(store, options, show.tell()).await;
+    show.finish();
+    let (analysis, conclusion) = match ended {
+        Ok(Ended::Here(analysis, conclusion)) => (analysis, conclusion),
+        Ok(Ended::Elsewhere { who }) => {
+            eprintln!("slipring: {who} has finished this analysis, and has the result");
+            return ExitCode::SUCCESS;
+        }
+        Err(RunError::Folder(error)) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut is_well = analysis.run.unread.is_empty();
+    for unread in &analysis.run.unread {
+        eprintln!("slipring: not counted, or not wholly: {}: {}", unread.path, unread.why);
+    }
+    if let Some(ledger) = &arguments.ledger
+        && let Err(error) = ledger::write(ledger, &folder, &analysis)
+    {
+        eprintln!("slipring: the ledger {} cannot be written: {error}", ledger.display());
+        is_well = false;
+    }
+    if let Err(error) = write(arguments, &analysis) {
+        let place = arguments.file.as_deref().unwrap_or(Path::new("standard output"));
+        eprintln!("slipring: the result cannot be written to {}: {error}", place.display());
+        // It has not been shown: whoever starts again shows it.
+        return ExitCode::FAILURE;
+    }
+    if let Err(error) = conclusion.conclude().await {
+        complain(&error);
+        is_well = false;
+    }
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn write(arguments: &Asked, analysis: &Analysis) -> std::io::Result<()> {
+    let Analysis { query, fold, run, .. } = analysis;
+    let report = output::Report { query, fold, run, top: arguments.top.unwrap_or(TOP) };
+    let documents = match arguments.output {
+        Output::Text => vec![("", output::text(&report))],
+        Output::Json => vec![("", output::json(&report))],
+        Output::Html => vec![("", output::html(&report))],
+        Output::Csv => {
+            let over_time = output::over_time_csv(&report).map(|table| (".over-time", table));
+            let templates = output::templates_csv(&report).map(|table| (".templates", table));
+            let levels = ("", output::levels_csv(&report));
+            match &arguments.file {
+                Some(_) => std::iter::once(levels).chain(over_time).chain(templates).collect(),
+                None => vec![over_time.or(templates).unwrap_or(levels)],
+            }
+        }
+    };
+    for (suffix, text) in documents {
+        match &arguments.file {
+            None => {
+                use std::io::Write as _;
+                let mut out = std::io::stdout().lock();
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
+            Some(file) => std::fs::write(beside(file, suffix), text)?,
+        }
+    }
+    Ok(())
+}
+
+/// `counts.csv` with `.templates` is `counts.templates.csv`.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = file.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    if suffix.is_empty() { file.to_owned() } else { file.with_file_name(format!("{stem}{suffix}{ending}")) }
+}

@@ -1,0 +1,135 @@
+//! `slipring analyse` as a user runs it: the contract's output byte for byte, exit codes, refusals.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
+
+fn slipring(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(SLIPRING).current_dir(folder).arg("analyse").args(arguments).output().expect("it runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Ten logs of a hundred lines, and what is in them.
+fn logs() -> (tempfile::TempDir, String) {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let made = slipring(folder.path(), &["generate", "logs", "--lines", "100"]);
+    assert!(made.status.success(), "{}", err(&made));
+    let levels: Vec<String> = out(&made).lines().skip(1).map(str::to_owned).collect();
+    (folder, levels.join("\n"))
+}
+
+/// Without what differs from run to run.
+fn timeless(text: &str) -> String {
+    let line = |line: &str| {
+        let varies =
+            ["Total time: ", "Checkpoints saved: "].into_iter().find(|begin| line.starts_with(begin));
+        varies.map_or(line.to_owned(), |begin| format!("{begin}…"))
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_output_is_the_contracts() {
+    let (folder, levels) = logs();
+    let ran = slipring(folder.path(), &["logs"]);
+    assert_eq!((ran.status.code(), err(&ran).as_str()), (Some(0), ""));
+    let ruler = "=".repeat(49);
+    let expected = format!(
+        "Found 10 log file(s) to analyse\nStarting distributed analysis...\n\n{ruler}\nANALYSIS RESULTS\n{ruler}\n{levels}\n\
+         {ruler}\nTotal time: …\nFiles processed: 10\nFailed workers: 0\nCheckpoints saved: …\n{ruler}"
+    );
+    assert_eq!(timeless(&out(&ran)), expected);
+    let time = out(&ran).lines().find_map(|line| Some(line.strip_prefix("Total time: ")?.to_owned()));
+    let time = time.expect("it says how long it took");
+    let (seconds, hundredths) = time.strip_suffix('s').and_then(|time| time.split_once('.')).expect("1.23s");
+    assert!(seconds.parse::<u32>().is_ok() && hundredths.len() == 2, "{time}");
+    assert!(folder.path().join("checkpoints").is_dir());
+}
+
+#[test]
+fn a_log_that_comes_later_is_added_to_what_is_counted() {
+    let (folder, _) = logs();
+    assert!(slipring(folder.path(), &["logs"]).status.success());
+    std::fs::copy(folder.path().join("logs/node1.log"), folder.path().join("logs/node11.log"))
+        .expect("a copy");
+    let ran = out(&slipring(folder.path(), &["logs"]));
+    let begin = "Loading checkpoint from previous run...\nResuming from checkpoint: 10 files already processed\n\
+                 Found 11 log file(s) to analyse (1 remaining)\nStarting distributed analysis...\n\n";
+    assert!(ran.starts_with(begin), "{ran}");
+    let fresh = out(&slipring(folder.path(), &["logs", "--fresh", "--checkpoints", "none"]));
+    let results = |text: &str| timeless(text).split_once("RESULTS").expect("results").1.to_owned();
+    assert_eq!(results(&ran), results(&fresh));
+}
+
+#[test]
+fn with_v_it_says_who_reads_what() {
+    let (folder, _) = logs();
+    let ran = out(&slipring(folder.path(), &["logs", "-v", "--workers", "1"]));
+    for line in ["[Master] Assigning node6.log to worker 1\n", "[Worker 1] Processing node6.log\n"] {
+        assert!(ran.contains(line), "{line} is not in: {ran}");
+    }
+}
+
+#[test]
+fn no_folder_no_logs_and_what_cannot_be_read_exit_with_1() {
+    let (folder, levels) = logs();
+    std::fs::create_dir(folder.path().join("empty")).expect("the folder is ours");
+    for (path, word) in [("missing", "missing"), ("empty", "no logs")] {
+        let ran = slipring(folder.path(), &[path]);
+        assert!(ran.status.code() == Some(1) && err(&ran).contains(word), "{}", err(&ran));
+    }
+    std::fs::create_dir(folder.path().join("logs/x.log")).expect("the folder is ours");
+    let ran = slipring(folder.path(), &["logs"]);
+    assert!(ran.status.code() == Some(1) && err(&ran).contains("x.log"), "{}", err(&ran));
+    assert!(out(&ran).contains(&levels), "{}", out(&ran));
+}
+
+#[test]
+fn what_cannot_be_asked_exits_with_2() {
+    let (folder, _) = logs();
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "FOLDER"),
+        (&["logs", "--workers", "0"], "--store"),
+        (&["logs", "--standby"], "--store"),
+        (&["logs", "--format", "nonsense"], "brackets"),
+        (&["logs", "--where", "level"], "level=ERROR"),
+        (&["logs", "--store", "nonsense:"], "sqlite:PATH"),
+        (&["logs", "--output", "csv", "--per", "minute", "--top", "templates"], "-o"),
+    ];
+    for (arguments, word) in cases {
+        let ran = slipring(folder.path(), arguments);
+        assert_eq!(ran.status.code(), Some(2), "{arguments:?}: {}", err(&ran));
+        assert!(err(&ran).to_lowercase().contains(&word.to_lowercase()), "{arguments:?}: {}", err(&ran));
+    }
+}
+
+#[test]
+fn results_come_in_four_forms_and_the_ledger_proves_them() {
+    let (folder, _) = logs();
+    let all =
+        ["logs", "--per", "hour", "--top", "templates=3", "--where", "level>=WARN", "--ledger", "ledger"];
+    for output in ["text", "json", "csv", "html"] {
+        let ran = slipring(folder.path(), &[&all[..], &["--output", output, "-o", "result.x"]].concat());
+        assert!(ran.status.success(), "{}", err(&ran));
+        assert_eq!(out(&ran), "");
+        assert!(std::fs::metadata(folder.path().join("result.x")).expect("it was written").len() > 0);
+    }
+    for name in ["result.over-time.x", "result.templates.x"] {
+        assert!(folder.path().join(name).is_file(), "{name}");
+    }
+    let verified = slipring(folder.path(), &["verify", "ledger"]);
+    assert!(verified.status.success(), "{}", err(&verified));
+    let log = folder.path().join("logs/node3.log");
+    let text = std::fs::read_to_string(&log).expect("a log");
+    std::fs::write(&log, text.replacen('a', "b", 1)).expect("the log is ours");
+    let verified = slipring(folder.path(), &["verify", "ledger"]);
+    assert!(verified.status.code() == Some(1) && err(&verified).contains("node3.log"), "{}", err(&verified));
+}

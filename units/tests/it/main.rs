@@ -1,0 +1,6 @@
+//! Units, live: real sockets, real frames, one process.
+
+mod cluster;
+mod hostile;
+mod moves;
+mod waves;
