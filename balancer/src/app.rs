@@ -60,6 +60,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A thread of the data plane could not begin.
+    #[error("the threads that serve clients could not begin: are enough open files allowed (ulimit -n)?")]
+    Threads(#[source] io::Error),
     /// The access log could not be begun.
     #[error("the access log (log.file) cannot be opened")]
     AccessLog(#[source] io::Error),
@@ -259,8 +262,23 @@ impl Balancer {
 
     /// Serves until `shutdown` resolves; then accepts nothing more, lets requests finish, and stops every replica.
     /// Returns the full names of those that could not be stopped.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Vec<String> {
+    ///
+    /// # Errors
+    /// When its threads could not begin; then nothing is left running.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Vec<String>, StartError> {
         let Self { main, over_tls, admin_only, admin_tls, front, alarm, admin, administrators, .. } = self;
+        let mut following = JoinSet::new();
+        for tls in over_tls.iter().map(|(_, tls)| tls).chain(&admin_tls) {
+            following.spawn(tls.clone().follow());
+        }
+        // First, so that nobody is told that it is ready before it is.
+        let mut threads = match front.clone().serve(listeners(main, over_tls), &alarm) {
+            Ok(threads) => threads,
+            Err(source) => {
+                end_all(&admin.pools.load_full()).await;
+                return Err(StartError::Threads(source));
+            }
+        };
         let ended = admin.ended.clone();
         let served = Served {
             router: admin.everything(),
@@ -279,11 +297,6 @@ impl Balancer {
             }
         });
         let stopping = admin.stopping.clone();
-        let mut following = JoinSet::new();
-        for tls in over_tls.iter().map(|(_, tls)| tls).chain(&admin_tls) {
-            following.spawn(tls.clone().follow());
-        }
-        let mut threads = front.clone().serve(listeners(main, over_tls), &alarm);
         shutdown.await;
         let asked = Instant::now();
         stopping.cancel();
@@ -307,7 +320,7 @@ impl Balancer {
         if let Err(error) = administration.await {
             tracing::error!(%error, "the admin port ended early");
         }
-        left
+        Ok(left)
     }
 }
 

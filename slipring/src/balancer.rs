@@ -188,7 +188,13 @@ async fn start_and_run(config: Config, given: Given, mut hangup: Signal, mut sto
     });
     let left = balancer.run(stop.asked()).await;
     reloading.abort();
-    ended(&left)
+    match left {
+        Ok(left) => ended(&left),
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// After an orderly end, with whom could not be stopped.

@@ -104,6 +104,7 @@ impl Tree {
         let asked = stop.clone();
         let running = tokio::spawn(async move {
             let left = Box::pin(balancer.run(async move { asked.cancelled().await })).await;
+            let left = left.expect("its threads begin");
             assert!(left.is_empty(), "{left:?}");
         });
         let tree = Self { admin, unit, tells, stop, running };

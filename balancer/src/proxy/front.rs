@@ -51,10 +51,13 @@ impl Front {
     }
 
     /// Serves `listeners`, a thread each, from now on: each has what it takes when this returns.
-    pub fn serve(self: Arc<Self>, listeners: Vec<Listeners>, alarm: &Alarm) -> Threads {
+    ///
+    /// # Errors
+    /// When a thread could not be started, or has no reactor; the others end.
+    pub fn serve(self: Arc<Self>, listeners: Vec<Listeners>, alarm: &Alarm) -> io::Result<Threads> {
         let (phase, _) = watch::channel(Phase::Serving);
         let (mut idle, mut ends) = (Vec::new(), Vec::new());
-        let (when_ready, are_ready) = mpsc::channel::<()>();
+        let (ready, failures) = mpsc::channel();
         for (index, listeners) in listeners.into_iter().enumerate() {
             let (when_idle, is_idle) = oneshot::channel();
             let (when_over, is_over) = oneshot::channel::<()>();
@@ -64,24 +67,21 @@ impl Front {
                 alarm: alarm.clone(),
                 places: self.places.semaphore().clone(),
             };
-            let (front, when_ready) = (self.clone(), when_ready.clone());
+            let (front, ready) = (self.clone(), ready.clone());
             let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
-            let spawned = thread.spawn(move || {
-                if let Err(error) = worker::run(front, index, listeners, orders, when_ready) {
-                    tracing::error!(%error, "a thread of the data plane ended");
-                }
+            thread.spawn(move || {
+                worker::run(front, index, listeners, orders, ready);
                 drop(when_over);
-            });
-            if let Err(error) = spawned {
-                tracing::error!(%error, "a thread of the data plane could not be started");
-            }
+            })?;
             idle.push(is_idle);
             ends.push(is_over);
         }
-        drop(when_ready);
-        // Nobody sends: it is over when every thread has let go of its end.
-        are_ready.recv().unwrap_or_default();
-        Threads { phase, idle, ends }
+        drop(ready);
+        // Over when every thread has let go of its end.
+        match failures.recv() {
+            Ok(error) => Err(error),
+            Err(mpsc::RecvError) => Ok(Threads { phase, idle, ends }),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -145,25 +145,21 @@ pub struct Listeners {
     pub tls: Option<(std::net::TcpListener, Arc<rustls::ServerConfig>)>,
 }
 
-/// Serves `listeners` until told to stop, and what is in flight for a while longer. Takes the whole thread.
-///
-/// # Errors
-/// When the thread's reactor cannot be made.
+/// Serves `listeners` until told to stop, and what is in flight for a while longer. Takes the whole thread, and drops
+/// `ready` when nothing can fail any more.
 pub fn run(
     front: Arc<Front>,
     index: usize,
     listeners: Listeners,
     orders: Orders,
-    ready: mpsc::Sender<()>,
-) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    ready: mpsc::Sender<io::Error>,
+) {
+    let (runtime, plain, tls) = match prepared(listeners) {
+        Ok(prepared) => prepared,
+        Err(error) => return ready.send(error).unwrap_or_default(), // another thread's failure was told already
+    };
+    drop(ready);
     runtime.block_on(async {
-        let plain = TcpListener::from_std(listeners.plain)?;
-        let tls = match listeners.tls {
-            Some((listener, config)) => Some((TcpListener::from_std(listener)?, TlsAcceptor::from(config))),
-            None => None,
-        };
-        drop(ready);
         let worker = Rc::new(Worker {
             pools: RefCell::new(Reader::new(front.pools.clone())),
             front,
@@ -181,8 +177,22 @@ pub fn run(
         tokio::task::spawn_local(hear(worker.clone(), orders.alarm.clone()));
         tokio::task::spawn_local(prune(worker.clone()));
         serve(worker, plain, tls, orders).await;
-        Ok(())
-    })
+    });
+}
+
+/// A thread's reactor, and its listeners there.
+fn prepared(
+    listeners: Listeners,
+) -> io::Result<(LocalRuntime, TcpListener, Option<(TcpListener, TlsAcceptor)>)> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let (plain, tls) = runtime.block_on(async {
+        let tls = match listeners.tls {
+            Some((listener, config)) => Some((TcpListener::from_std(listener)?, TlsAcceptor::from(config))),
+            None => None,
+        };
+        io::Result::Ok((TcpListener::from_std(listeners.plain)?, tls))
+    })?;
+    Ok((runtime, plain, tls))
 }
 
 async fn clone_run(watch: Rc<Watch>) {
