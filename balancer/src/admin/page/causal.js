@@ -5,8 +5,8 @@
 
 /**
  * Steps in an order that no message contradicts, and messages between them; each step has its Lamport time, and its time
- * since the first one in `at_us`. Where events were left out, a message that nobody received is not known to be lost: it
- * is none.
+ * since the first one in `at_us`. Where events were left out, or the receiver did not tell its own, a message that nobody
+ * received is not known to be lost: it is none.
  */
 export function order(wave) {
 	const lines = new Map(), first = wave.events.reduce((least, { at_us: at }) => Math.min(least, at), Infinity);
@@ -52,7 +52,7 @@ export function order(wave) {
 	steps.sort((a, b) => a.lamport - b.lamport || a.at_us - b.at_us || a.node - b.node);
 	steps.forEach((step, index) => (step.index = index));
 	const received = new Map(steps.filter((step) => step.from).map((step) => [step.from, step]));
-	const known = (step) => step.type === "send" && (received.has(step) || !wave.events_left_out);
+	const known = (step) => step.type === "send" && (received.has(step) || !(wave.events_left_out || wave.untold?.includes(step.peer)));
 	const messages = steps.filter(known).map((send) => {
 		const receive = received.get(send) ?? null;
 		return { from: send.node, to: send.peer, what: send.what ?? "", send, receive, begin: send.index, end: receive?.index ?? null };

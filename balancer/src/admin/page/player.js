@@ -6,14 +6,20 @@
 import { $, calm, many, options, say, set, short, took, text } from "./dom.js";
 import { order, sentence, shiviz } from "./causal.js";
 
-const LONGEST = 9000, SHORTEST = 2500, EACH = 260; // milliseconds
+// Milliseconds: of a whole wave, of one event, and of its end, before the next wave is shown.
+const LONGEST = 9000, SHORTEST = 2500, EACH = 260, HOLD = 1200;
 
 export function player() {
 	const listeners = [];
-	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0;
+	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0, hold = 0;
 
 	const last = () => Math.max(0, (wave?.steps.length ?? 0) - 1);
-	const rate = () => wave.steps.length / Math.min(LONGEST, Math.max(SHORTEST, wave.steps.length * EACH));
+	/** Who follows the newest is through before the next one comes: as a rule that is the middle one of the last times. */
+	function rate() {
+		const apart = waves.slice(1).map((one, n) => one.started_ms - waves[n].started_ms).slice(-7).sort((a, b) => a - b);
+		const most = follows && apart.length ? Math.max(400, apart[apart.length >> 1] * 0.8 - HOLD) : LONGEST;
+		return wave.steps.length / Math.min(LONGEST, most, Math.max(SHORTEST, wave.steps.length * EACH));
+	}
 
 	function frame(time) {
 		if (!playing && target === null) return;
@@ -21,14 +27,29 @@ export function player() {
 		before = time;
 		at = at < goal ? Math.min(goal, at + step) : Math.max(goal, at - step);
 		if (at === goal) {
-			if (target === null) playing = false;
+			if (target === null) {
+				playing = false;
+				hold = setTimeout(latest, HOLD);
+			}
 			target = null;
-			// What came meanwhile.
-			const newest = waves.at(-1);
-			if (follows && newest !== wave.raw) return load(newest, true);
 		}
 		shown();
 		requestAnimationFrame(frame);
+	}
+	/** What came while another one was shown. */
+	function latest() {
+		rest();
+		const newest = waves.at(-1);
+		if (follows && !playing && target === null && newest !== wave.raw) load(newest, true);
+	}
+	function rest() {
+		clearTimeout(hold);
+		hold = 0;
+	}
+	/** The wave that is shown stays: none that comes takes its place. */
+	function pin() {
+		follows = false;
+		if (wave) $("wave-pick").value = wave.id;
 	}
 	function run() {
 		before = performance.now();
@@ -54,6 +75,7 @@ export function player() {
 		if (!wave?.steps.length) return;
 		const was = playing;
 		playing = false;
+		rest();
 		to = Math.max(0, Math.min(last(), to));
 		if (slowly && !calm.matches) {
 			const idle = target === null && !was;
@@ -70,6 +92,7 @@ export function player() {
 		if (at >= last()) at = 0;
 		const idle = !playing && target === null;
 		[playing, target] = [true, null];
+		rest();
 		if (idle) run();
 		shown();
 	}
@@ -78,6 +101,7 @@ export function player() {
 	function load(next, plays) {
 		wave = { ...order(next), id: next.id, raw: next };
 		target = null;
+		rest();
 		set($("wave-at"), "max", last());
 		const none = !wave.steps.length;
 		for (const one of document.querySelectorAll("[data-step], #wave-at, #shiviz")) one.disabled = none;
@@ -97,8 +121,7 @@ export function player() {
 
 	document.querySelectorAll("[data-step]").forEach((button) => button.addEventListener("click", () => {
 		const now = target ?? (playing ? Math.floor(at) : Math.round(at));
-		follows = follows && button.dataset.step === "play";
-		if (!follows && $("wave-pick").value === "" && wave) $("wave-pick").value = wave.id;
+		if (playing || button.dataset.step !== "play") pin();
 		switch (button.dataset.step) {
 			case "first": return go(0);
 			case "back": return go(now - 1, true);
@@ -107,7 +130,10 @@ export function player() {
 			default: return playing ? go(Math.floor(at)) : play();
 		}
 	}));
-	$("wave-at").addEventListener("input", () => go(Number($("wave-at").value)));
+	$("wave-at").addEventListener("input", () => {
+		pin();
+		go(Number($("wave-at").value));
+	});
 	$("wave-pick").addEventListener("change", () => {
 		const id = $("wave-pick").value;
 		follows = id === "";
@@ -132,10 +158,11 @@ export function player() {
 		offer(list, called) {
 			[waves, name] = [list, called];
 			$("player").hidden = !list.length;
-			options($("wave-pick"), [["", "the newest, as it comes"], ...list.toReversed().map((one) => [one.id, label(one)])]);
+			// One that stays is among them, however old it is.
+			const old = follows || !wave || list.some((one) => one.id === wave.id) ? [] : [wave.raw];
+			options($("wave-pick"), [["", "the newest"], ...[...old, ...list].toReversed().map((one) => [one.id, label(one)])]);
 			if (follows) $("wave-pick").value = "";
-			const newest = list.at(-1);
-			if (!newest) return;
+			if (!list.length) return;
 			// More may be known of the one that is shown: it goes on as it was.
 			const same = wave && list.find((one) => one.id === wave.id && one.started_ms === wave.raw.started_ms);
 			if (same && same.events.length === wave.raw.events.length) wave.raw = same;
@@ -144,7 +171,8 @@ export function player() {
 				[awaited, follows] = [null, true];
 				$("wave-pick").value = "";
 				load(asked, true);
-			} else if (!wave || (follows && !playing && target === null && wave.raw !== newest)) load(newest, true);
+			} else if (!wave) load(list.at(-1), true);
+			else if (!hold) latest();
 		},
 		/** The wave with this id is to be shown as soon as it is there. */
 		expect: (id) => (awaited = id),
