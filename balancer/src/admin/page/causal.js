@@ -61,15 +61,9 @@ export function order(wave) {
 }
 
 export function sentence(step, name) {
-	const what = step.what ? ` (${step.what})` : "";
-	switch (step.type) {
-		case "begin": return `${name(step.node)} begins${what}`;
-		case "send": return `${name(step.node)} sends to ${name(step.peer)}${what}`;
-		case "receive": return `${name(step.node)} hears from ${name(step.peer)}${what}`;
-		case "decide": return `${name(step.node)} decides${what}`;
-		case "missing": return `${name(step.node)} gives up on ${step.peer === null || step.peer === undefined ? "somebody" : name(step.peer)}${what}`;
-		default: return `${name(step.node)}: ${step.type}${what}`;
-	}
+	const peer = name(step.peer ?? "somebody");
+	const does = { __proto__: null, begin: "begins", send: `sends to ${peer}`, receive: `hears from ${peer}`, decide: "decides", missing: `gives up on ${peer}` };
+	return `${name(step.node)} ${does[step.type] ?? step.type}${step.what ? ` (${step.what})` : ""}`;
 }
 
 /** ShiViz's default form: `host {clock}`, and the event in the next line; clocks are vectors. */

@@ -6,18 +6,18 @@
 import { $, calm, many, options, say, set, short, took, text } from "./dom.js";
 import { order, sentence, shiviz } from "./causal.js";
 
+const slider = $("wave-at"), chooser = $("wave-pick");
 // Milliseconds: of a whole wave, of one event, and of its end, before the next wave is shown.
 const LONGEST = 9000, SHORTEST = 2500, EACH = 260, HOLD = 1200;
 
 export function player() {
 	const listeners = [];
-	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0, hold = 0;
+	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0, hold = 0, every = 0;
 
 	const last = () => Math.max(0, (wave?.steps.length ?? 0) - 1);
-	/** Who follows the newest is through before the next one comes: as a rule that is the middle one of the last times. */
+	/** Who follows the newest has seen it before the next one comes. */
 	function rate() {
-		const apart = waves.slice(1).map((one, n) => one.started_ms - waves[n].started_ms).slice(-7).sort((a, b) => a - b);
-		const most = follows && apart.length ? Math.max(400, apart[apart.length >> 1] * 0.8 - HOLD) : LONGEST;
+		const most = follows && every ? Math.max(400, every * 800 - HOLD) : LONGEST;
 		return wave.steps.length / Math.min(LONGEST, most, Math.max(SHORTEST, wave.steps.length * EACH));
 	}
 
@@ -38,7 +38,7 @@ export function player() {
 	}
 	/** What came while another one was shown. */
 	function latest() {
-		rest();
+		hold = 0;
 		const newest = waves.at(-1);
 		if (follows && !playing && target === null && newest !== wave.raw) load(newest, true);
 	}
@@ -49,7 +49,7 @@ export function player() {
 	/** The wave that is shown stays: none that comes takes its place. */
 	function pin() {
 		follows = false;
-		if (wave) $("wave-pick").value = wave.id;
+		if (wave) chooser.value = wave.id;
 	}
 	function run() {
 		before = performance.now();
@@ -63,12 +63,12 @@ export function player() {
 		for (const listener of listeners) listener.at(at, whole ? now : null);
 		if (!whole) return;
 		told = time;
-		set($("wave-at"), "aria-valuetext", wave ? `event ${now + 1} of ${wave.steps.length}` : "");
-		if ($("wave-at").value !== String(now)) $("wave-at").value = now;
-		const button = document.querySelector("[data-step=play]");
+		const place = `${now + 1} of ${wave.steps.length}`, button = document.querySelector("[data-step=play]");
+		set(slider, "aria-valuetext", `event ${place}`);
+		if (slider.value !== String(now)) slider.value = now;
 		text(button, playing ? "Pause" : "Play");
-		set(button, "aria-label", playing ? "Pause" : "Play");
-		if (wave) text($("spacetime-out"), `${now + 1} of ${wave.steps.length}: ${sentence(wave.steps[now], name)}`);
+		set(button, "aria-label", button.textContent);
+		text($("spacetime-out"), `${place}: ${sentence(wave.steps[now], name)}`);
 	}
 
 	function go(to, slowly) {
@@ -101,8 +101,7 @@ export function player() {
 	function load(next, plays) {
 		wave = { ...order(next), id: next.id, raw: next };
 		target = null;
-		rest();
-		set($("wave-at"), "max", last());
+		set(slider, "max", last());
 		const none = !wave.steps.length;
 		for (const one of document.querySelectorAll("[data-step], #wave-at, #shiviz")) one.disabled = none;
 		for (const listener of listeners) listener.wave(wave);
@@ -130,12 +129,12 @@ export function player() {
 			default: return playing ? go(Math.floor(at)) : play();
 		}
 	}));
-	$("wave-at").addEventListener("input", () => {
+	slider.addEventListener("input", () => {
 		pin();
-		go(Number($("wave-at").value));
+		go(Number(slider.value));
 	});
-	$("wave-pick").addEventListener("change", () => {
-		const id = $("wave-pick").value;
+	chooser.addEventListener("change", () => {
+		const id = chooser.value;
 		follows = id === "";
 		const chosen = id ? waves.find((one) => one.id === id) : waves.at(-1);
 		if (chosen && chosen !== wave?.raw) load(chosen, true);
@@ -154,14 +153,14 @@ export function player() {
 		listen: (listener) => listeners.push(listener),
 		go, play,
 		now: () => at,
-		/** The waves there are, the newest last, and what their nodes are called. */
-		offer(list, called) {
-			[waves, name] = [list, called];
+		/** The waves there are, the newest last; what their nodes are called; how many seconds after a wave the next one comes. */
+		offer(list, called, seconds) {
+			[waves, name, every] = [list, called, seconds];
 			$("player").hidden = !list.length;
 			// One that stays is among them, however old it is.
 			const old = follows || !wave || list.some((one) => one.id === wave.id) ? [] : [wave.raw];
-			options($("wave-pick"), [["", "the newest"], ...[...old, ...list].toReversed().map((one) => [one.id, label(one)])]);
-			if (follows) $("wave-pick").value = "";
+			options(chooser, [["", "the newest"], ...[...old, ...list].toReversed().map((one) => [one.id, label(one)])]);
+			if (follows) chooser.value = "";
 			if (!list.length) return;
 			// More may be known of the one that is shown: it goes on as it was.
 			const same = wave && list.find((one) => one.id === wave.id && one.started_ms === wave.raw.started_ms);
@@ -169,7 +168,7 @@ export function player() {
 			const asked = awaited !== null && list.find((one) => one.id === awaited);
 			if (asked) {
 				[awaited, follows] = [null, true];
-				$("wave-pick").value = "";
+				chooser.value = "";
 				load(asked, true);
 			} else if (!wave) load(list.at(-1), true);
 			else if (!hold) latest();

@@ -54,7 +54,7 @@ export function spacetimeView(waves, player) {
 		cursor = s("circle", { class: "cursor", r: 8.5 });
 		body.append(arrows(small ? 5 : 6), ...rows.map((node) => s("line", { class: "lane", x1: 0, x2: width, y1: y.get(node), y2: y.get(node) })), ...groups, cursor);
 		marks = groups;
-		plot.replaceChildren(h("div", { class: "times" }, labels, body), h("p", { class: "legend" }, h("span", {}, "⟶ explore, known"), h("span", {}, "⇢ report (dashed)"), h("span", {}, "◆ decision"), h("span", {}, "✕ lost, or given up")));
+		plot.replaceChildren(h("div", { class: "times" }, labels, body), h("p", { class: "legend" }, ["⟶ explore, known", "⇢ report (dashed)", "◆ decision", "✕ lost, or given up"].map((words) => h("span", {}, words))));
 		const { algorithm, id, messages: sent, events_left_out: left, untold = [] } = wave.raw;
 		text($("spacetime-sum"), `${algorithm} ${short(id)}: ${nodes.length} nodes, ${many(sent, "message")}, ${times} steps deep${left ? `; ${many(left, "event")} were not kept` : ""}${untold.length ? `; not told by ${few(untold)}` : ""}`);
 		body.addEventListener("keydown", (event) => {
