@@ -192,11 +192,11 @@ async fn a_wave_is_seen_to_its_end_before_the_next_one_takes_its_place() {
     browser.until("the last one", LONG, &drawn("barrier")).await;
     let seen: Vec<(String, String, f64)> =
         serde_json::from_value(browser.js("return seen").await).expect("words and times");
-    let of = |algorithm: &str| seen.iter().filter(move |(sum, ..)| sum == algorithm);
-    let begins = |algorithm: &str| of(algorithm).next().expect("it was seen").2;
+    let begins = |algorithm: &str| seen.iter().find(|(sum, ..)| sum == algorithm).expect("it was seen").2;
     for (algorithm, next) in [("echo", "finn"), ("finn", "barrier")] {
-        let ends = |words: &str| words.split([' ', ':']).nth(2) == words.split(' ').next();
-        let (_, words, end) = of(algorithm).find(|(_, words, _)| ends(words)).expect("its end is seen");
+        let is_last = |words: &str| words.split([' ', ':']).nth(2) == words.split(' ').next();
+        let end = seen.iter().find(|(sum, words, _)| sum == algorithm && is_last(words));
+        let (_, words, end) = end.unwrap_or_else(|| panic!("the end of {algorithm} is seen: {seen:?}"));
         assert!(begins(next) - end > 1_000.0, "{words}, and {} ms later {next}", begins(next) - end);
     }
     let took = begins("barrier") - begins("finn");

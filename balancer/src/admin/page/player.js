@@ -48,8 +48,9 @@ export function player() {
 	}
 	/** The wave that is shown stays: none that comes takes its place. */
 	function pin() {
+		if (!wave?.steps.length) return;
 		follows = false;
-		if (wave) chooser.value = wave.id;
+		chooser.value = wave.id;
 	}
 	function run() {
 		before = performance.now();
