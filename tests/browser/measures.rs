@@ -94,8 +94,10 @@ async fn picture() {
     let path = std::env::var("PAGE_PICTURE").expect("PAGE_PICTURE says where the picture goes");
     let config = json!({"task_time": 60, "rebalance_interval": 0});
     let whole = Whole::start(&config, |setup| setup.set("fleet.replicas", 5)).await;
-    let Some(browser) = Browser::start(1920, 1080).await else { return };
+    let Some(browser) = Browser::start(1920, 1700).await else { return };
     browser.prefers("dark", "reduce").await;
+    // About as high as it will be: the pointer stays where it clicks, which must be over nothing else in the end.
+    browser.screen(1920, 1860).await;
     whole.open(&browser, 5).await;
     browser.enter("#trace-key", "ann").await;
     browser.choose("#trace-as", "bytes").await;
