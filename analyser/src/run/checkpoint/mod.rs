@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::Options;
 use super::plan::{Plan, in_words, name};
-use super::proof::hash_of;
+use super::proof::{cores, first_wrong, hash_of};
 use super::state::{Entry, State, Sum};
 use crate::fold::Query;
 
@@ -63,6 +64,13 @@ pub(crate) struct Subject {
     pub(crate) folder: PathBuf,
     pub(crate) query: Query,
     pub(crate) format: Option<String>,
+}
+
+impl Subject {
+    pub(crate) fn of(options: &Options) -> Self {
+        let format = options.format.map(|format| format.name().to_owned());
+        Self { folder: options.folder.clone(), query: options.query.clone(), format }
+    }
 }
 
 /// Something to go on from.
@@ -161,6 +169,37 @@ pub(crate) fn newest(checkpoints: &Path, subject: &Subject, plan: &Plan) -> (Opt
 }
 
 impl Document {
+    /// And which files are wholly counted.
+    fn of(
+        subject: &Subject,
+        plan: &Plan,
+        state: &State,
+        now: &jiff::civil::DateTime,
+        sequence: u64,
+    ) -> (Self, Vec<usize>) {
+        let names: Vec<String> = plan.logs.iter().map(|log| name(&log.path)).collect();
+        let (done, pending): (Vec<usize>, Vec<usize>) =
+            (0..plan.logs.len()).partition(|file| state.is_processed(*file));
+        let of = |files: &[usize]| files.iter().map(|file| names[*file].clone()).collect();
+        let levels = state.sum.fold.levels.seen();
+        let document = Self {
+            timestamp: now.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            counts: levels.map(|(level, count)| (level.name().to_owned(), count)).collect(),
+            processed_files: of(&done),
+            pending_files: of(&pending),
+            failed_workers: state.sum.failed.iter().copied().collect(),
+            slipring: 1,
+            sequence,
+            folder: subject.folder.clone(),
+            query: subject.query.clone(),
+            format: subject.format.clone(),
+            files: names.into_iter().zip(plan.logs.iter().map(|log| log.length)).collect(),
+            sum: state.sum.clone(),
+            entries: state.entries.clone(),
+        };
+        (document, done)
+    }
+
     fn subject(&self) -> Subject {
         Subject { folder: self.folder.clone(), query: self.query.clone(), format: self.format.clone() }
     }
@@ -169,7 +208,7 @@ impl Document {
     fn still_holds(&self, plan: &Plan) -> Result<(), String> {
         let now: BTreeMap<String, &crate::source::LogFile> =
             plan.logs.iter().map(|log| (name(&log.path), log)).collect();
-        for entry in &self.entries {
+        first_wrong(cores(), &self.entries, |entry| {
             let counted = &entry.counted;
             let (file, length) =
                 self.files.get(counted.range.file).ok_or("it names files that it does not list")?;
@@ -181,11 +220,12 @@ impl Document {
                 ));
             }
             let hash = hash_of(log, counted.begin, counted.end).map_err(|error| in_words(&error))?;
-            if hash != counted.hash {
-                return Err(format!("{file}, which it has counted, was changed"));
+            if hash == counted.hash {
+                Ok(())
+            } else {
+                Err(format!("{file}, which it has counted, was changed"))
             }
-        }
-        Ok(())
+        })
     }
 }
 
@@ -219,72 +259,73 @@ impl Resumed {
     }
 }
 
-/// Writes one, and removes those of the same subject that are older than the last few. Gives its folder.
-pub(crate) fn write(
-    checkpoints: &Path,
-    subject: &Subject,
-    plan: &Plan,
-    state: &State,
-) -> io::Result<PathBuf> {
-    fs::create_dir_all(checkpoints)?;
-    clear(checkpoints)?;
-    let found = all(checkpoints)?;
-    let mut own: Vec<(u64, PathBuf)> = found
-        .into_iter()
-        .take(LOOKED_AT)
-        .filter_map(|path| {
-            let document = read(&path).ok().filter(|document| document.subject() == *subject)?;
-            Some((document.sequence, path))
-        })
-        .collect();
-    own.sort_unstable();
-    let sequence = own.last().map_or(0, |(sequence, _)| sequence + 1);
-    let now = jiff::Zoned::now().datetime();
-    let names: Vec<String> = plan.logs.iter().map(|log| name(&log.path)).collect();
-    let (done, pending): (Vec<usize>, Vec<usize>) =
-        (0..plan.logs.len()).partition(|file| state.is_processed(*file));
-    let of = |files: &[usize]| files.iter().map(|file| names[*file].clone()).collect();
-    let document = Document {
-        timestamp: now.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-        counts: state.sum.fold.levels.seen().map(|(level, count)| (level.name().to_owned(), count)).collect(),
-        processed_files: of(&done),
-        pending_files: of(&pending),
-        failed_workers: state.sum.failed.iter().copied().collect(),
-        slipring: 1,
-        sequence,
-        folder: subject.folder.clone(),
-        query: subject.query.clone(),
-        format: subject.format.clone(),
-        files: names.into_iter().zip(plan.logs.iter().map(|log| log.length)).collect(),
-        sum: state.sum.clone(),
-        entries: state.entries.clone(),
-    };
-    let mut bytes = serde_json::to_vec(&document)?;
-    bytes.pop();
-    let tail = tail_of(&bytes);
-    bytes.extend_from_slice(tail.as_bytes());
-    let stem = format!("{PREFIX}{}", now.strftime("%Y-%m-%d_%H-%M-%S"));
-    let unfinished = checkpoints.join(format!("{UNFINISHED}{}-{sequence}", std::process::id()));
-    let written =
-        fill(&unfinished, &bytes, plan, &done).and_then(|()| place(checkpoints, &unfinished, &stem));
-    if written.is_err() {
-        // Where there was no room it takes none, at least.
-        drop(fs::remove_dir_all(&unfinished));
-    }
-    let path = written?;
-    File::open(checkpoints)?.sync_all()?;
-    let too_many = (own.len() + 1).saturating_sub(KEPT);
-    for (_, old) in own.drain(..too_many) {
-        fs::remove_dir_all(old)?;
-    }
-    Ok(path)
+/// Where checkpoints of one subject are written, and which there are.
+pub(crate) struct Shelf {
+    folder: PathBuf,
+    subject: Subject,
+    /// By number, the newest last; looked for when the first one is written.
+    own: Option<Vec<(u64, PathBuf)>>,
 }
 
+impl Shelf {
+    pub(crate) fn new(folder: &Path, subject: Subject) -> Self {
+        Self { folder: folder.to_owned(), subject, own: None }
+    }
+
+    /// Writes one, and removes those of the same subject that are older than the last few. Gives its folder.
+    pub(crate) fn write(&mut self, plan: &Plan, state: &State) -> io::Result<PathBuf> {
+        let mut own = match self.own.take() {
+            Some(own) => own,
+            None => {
+                fs::create_dir_all(&self.folder)?;
+                clear(&self.folder)?;
+                self.look()?
+            }
+        };
+        let sequence = own.last().map_or(0, |(sequence, _)| sequence + 1);
+        let now = jiff::Zoned::now().datetime();
+        let (document, done) = Document::of(&self.subject, plan, state, &now, sequence);
+        let mut bytes = serde_json::to_vec(&document)?;
+        bytes.pop();
+        let tail = tail_of(&bytes);
+        bytes.extend_from_slice(tail.as_bytes());
+        let stem = format!("{PREFIX}{}", now.strftime("%Y-%m-%d_%H-%M-%S"));
+        let unfinished = self.folder.join(format!("{UNFINISHED}{}-{sequence}", std::process::id()));
+        let written =
+            fill(&unfinished, &bytes, plan, &done).and_then(|()| place(&self.folder, &unfinished, &stem));
+        if written.is_err() {
+            // Where there was no room it takes none, at least.
+            drop(fs::remove_dir_all(&unfinished));
+        }
+        let path = written?;
+        File::open(&self.folder)?.sync_all()?;
+        own.push((sequence, path.clone()));
+        for (_, old) in own.drain(..own.len().saturating_sub(KEPT)) {
+            match fs::remove_dir_all(old) {
+                // Somebody else tidied up.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        self.own = Some(own);
+        Ok(path)
+    }
+
+    fn look(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let found = all(&self.folder)?.into_iter().take(LOOKED_AT);
+        let own = found.filter_map(|path| {
+            let document = read(&path).ok().filter(|document| document.subject() == self.subject)?;
+            Some((document.sequence, path))
+        });
+        let mut own: Vec<_> = own.collect();
+        own.sort_unstable();
+        Ok(own)
+    }
+}
+
+/// The links come first: what brings the file to the disk brings them along, and the folder after it costs nothing.
 fn fill(folder: &Path, bytes: &[u8], plan: &Plan, done: &[usize]) -> io::Result<()> {
     fs::create_dir(folder)?;
-    let mut file = File::create(folder.join(FILE))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
     if done.len() > MOST_LINKS {
         symlink(&plan.folder, folder.join("logs"))?;
     } else {
@@ -293,6 +334,9 @@ fn fill(folder: &Path, bytes: &[u8], plan: &Plan, done: &[usize]) -> io::Result<
             symlink(&log.path, folder.join(name(&log.path)))?;
         }
     }
+    let mut file = File::create(folder.join(FILE))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
     File::open(folder)?.sync_all()
 }
 
