@@ -1,5 +1,6 @@
 //! The coordinator: plans, adds up, watches.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,14 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::begin::{add, again, anew};
-use super::checkpoint::Subject;
+use super::checkpoint::{Content, Subject};
 use super::conclusion::conclusion;
 use super::event::{Event, Tell};
 use super::jobs::{Job, Phase, broken, open_key};
 use super::office::{Office, put, stand};
 use super::patient::Patient;
 use super::plan::Plan;
-use super::saver::Saver;
+use super::saver::{Saver, SoFar};
 use super::state::State;
 use super::task::encode;
 use super::watched::{Seen, Watched};
@@ -146,7 +147,8 @@ async fn coordinate(
     };
     let conclusion = conclusion(office, &job, &job_key, &state, options.is_shared);
     let Plan { query, logs: files, .. } = plan;
-    let analysis = Analysis { query, fold: state.sum.fold, run, files, entries: state.entries };
+    let (fold, gone) = (state.sum.fold, BTreeSet::new());
+    let analysis = Analysis { query, fold, run, files, gone, entries: state.entries };
     Ok(Ended::Here(Box::new(analysis), conclusion))
 }
 
@@ -202,7 +204,9 @@ impl Work {
     async fn save(&mut self) {
         let left = self.left();
         let Some(saver) = &mut self.saver else { return };
-        let saved = saver.save(&self.plan, &self.state, left, &self.office.patient.tell).await;
+        let so_far = SoFar { files: self.state.files, bytes: self.state.bytes };
+        let content = || Content::of(&self.plan, &self.state);
+        let saved = saver.save(so_far, left, content, &self.office.patient.tell).await;
         self.state.sum.checkpoints += saved;
     }
 
@@ -215,7 +219,9 @@ impl Work {
     /// The checkpoint before the end.
     async fn save_last(&mut self) {
         let Some(saver) = &mut self.saver else { return };
-        let saved = saver.save_last(&self.plan, &self.state, &self.office.patient.tell).await;
+        let so_far = SoFar { files: self.state.files, bytes: self.state.bytes };
+        let content = || Content::of(&self.plan, &self.state);
+        let saved = saver.save_last(so_far, content, &self.office.patient.tell).await;
         self.state.sum.checkpoints += saved;
     }
 

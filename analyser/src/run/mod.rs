@@ -10,6 +10,7 @@ mod checkpoint;
 mod conclusion;
 mod coordinator;
 mod event;
+mod follow;
 mod jobs;
 pub mod ledger;
 mod office;
@@ -22,6 +23,7 @@ mod task;
 mod watched;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +35,8 @@ use crate::output::Run;
 
 pub use self::conclusion::Conclusion;
 pub use self::coordinator::analyse;
-pub use self::event::{Event, Tell};
+pub use self::event::{Event, Tell, Turn};
+pub use self::follow::follow;
 pub use self::jobs::{Serving, serve};
 pub use self::state::Entry;
 pub use self::task::Counted;
@@ -80,6 +83,8 @@ pub struct Analysis {
     pub run: Run,
     /// The files, by name; the entries' ranges are of them.
     pub files: Vec<crate::source::LogFile>,
+    /// Those of them whose bytes are not to be found under their paths any more; only of a folder that was followed.
+    pub gone: BTreeSet<usize>,
     /// What was counted, in the order of the files: the ledger's lines.
     pub entries: Vec<Entry>,
 }

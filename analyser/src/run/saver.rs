@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::Checkpoints;
-use super::checkpoint::{Shelf, Subject};
+use super::checkpoint::{Content, Shelf, Subject};
 use super::event::{Event, Tell};
-use super::plan::Plan;
-use super::state::State;
 
 /// Files that a checkpoint is written after.
 const FILES: usize = 5;
 /// Of the time, checkpoints take one part in so many at most; the first few are not held back.
 const SHARE: u32 = 33;
 const FIRST: u64 = 3;
+
+/// How far the counting is: files of which nothing is left, and bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SoFar {
+    pub(super) files: usize,
+    pub(super) bytes: u64,
+}
 
 /// When and where checkpoints are written.
 pub(super) struct Saver {
@@ -26,9 +31,8 @@ pub(super) struct Saver {
     every: Duration,
     begin: Instant,
     last: Instant,
-    /// Files and entries when the last one was begun.
-    files: usize,
-    entries: usize,
+    /// What was counted when the last one was begun.
+    at: SoFar,
     saved: u64,
     spent: Duration,
     /// How long the last one took.
@@ -46,8 +50,7 @@ impl Saver {
             every: checkpoints.every,
             begin,
             last: Instant::now(),
-            files: 0,
-            entries: 0,
+            at: SoFar::default(),
             saved: 0,
             spent: Duration::ZERO,
             took: Duration::ZERO,
@@ -58,35 +61,46 @@ impl Saver {
 
     /// Hears of the one that was begun, and begins one if it is due: not if the end, which is `left` away, comes
     /// sooner than it would be written, because the one before the end holds all. How many have been written.
-    pub(super) async fn save(&mut self, plan: &Plan, state: &State, left: Duration, tell: &Tell) -> u64 {
+    pub(super) async fn save(
+        &mut self,
+        so_far: SoFar,
+        left: Duration,
+        content: impl FnOnce() -> Content,
+        tell: &Tell,
+    ) -> u64 {
         let is_written = self.running.as_ref().is_some_and(JoinHandle::is_finished);
         let saved = if is_written { self.written(tell).await } else { 0 };
-        let enough = state.files >= self.files + FILES || self.last.elapsed() >= self.every;
+        let enough = so_far.files >= self.at.files + FILES || self.last.elapsed() >= self.every;
         let cheap = self.saved < FIRST || self.spent * SHARE < self.begin.elapsed();
-        if enough && cheap && left > self.took && state.entries.len() > self.entries {
-            self.start(plan, state);
+        if enough && cheap && left > self.took && so_far.bytes > self.at.bytes {
+            self.start(so_far, content);
         }
         saved
     }
 
     /// The one before the end, unless nothing has come since the last one; how many have been written.
-    pub(super) async fn save_last(&mut self, plan: &Plan, state: &State, tell: &Tell) -> u64 {
+    pub(super) async fn save_last(
+        &mut self,
+        so_far: SoFar,
+        content: impl FnOnce() -> Content,
+        tell: &Tell,
+    ) -> u64 {
         let mut saved = self.written(tell).await;
-        if state.entries.len() > self.entries || self.failed.is_some() {
-            self.start(plan, state);
+        if so_far.bytes > self.at.bytes || self.failed.is_some() {
+            self.start(so_far, content);
             saved += self.written(tell).await;
         }
         saved
     }
 
     /// Nothing, as long as one is being written.
-    fn start(&mut self, plan: &Plan, state: &State) {
+    fn start(&mut self, so_far: SoFar, content: impl FnOnce() -> Content) {
         let Some(mut shelf) = self.shelf.take() else { return };
-        (self.last, self.files, self.entries) = (Instant::now(), state.files, state.entries.len());
-        let (plan, state) = (plan.clone(), state.clone());
+        (self.last, self.at) = (Instant::now(), so_far);
+        let content = content();
         self.running = Some(tokio::task::spawn_blocking(move || {
             let begin = Instant::now();
-            let written = shelf.write(&plan, &state);
+            let written = shelf.write(content);
             (shelf, written, begin.elapsed())
         }));
     }

@@ -5,6 +5,7 @@
 //! there whole or not at all, and a checksum tells where a disk did not keep that. A sum cannot be taken apart again, so a
 //! checkpoint counts only as long as all that it has counted is still there, byte for byte.
 
+mod following;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ use super::plan::{Plan, in_words, name};
 use super::proof::{cores, first_wrong, hash_of};
 use super::state::{Entry, State, Sum};
 use crate::fold::Query;
+
+pub(crate) use self::following::{Content, Mark};
 
 /// What a checkpoint's name begins with.
 const PREFIX: &str = "checkpoint_";
@@ -52,6 +55,11 @@ struct Document {
     query: Query,
     /// Asked for, if it was.
     format: Option<String>,
+    /// Of a folder that is followed: its logs are these, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_followed: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<Mark>,
     /// The names that the entries' files stand for, and how long those files were.
     files: Vec<(String, u64)>,
     sum: Sum,
@@ -64,12 +72,19 @@ pub(crate) struct Subject {
     pub(crate) folder: PathBuf,
     pub(crate) query: Query,
     pub(crate) format: Option<String>,
+    /// Whether the folder is followed.
+    pub(crate) is_followed: bool,
 }
 
 impl Subject {
     pub(crate) fn of(options: &Options) -> Self {
         let format = options.format.map(|format| format.name().to_owned());
-        Self { folder: options.folder.clone(), query: options.query.clone(), format }
+        let (folder, query) = (options.folder.clone(), options.query.clone());
+        Self { folder, query, format, is_followed: false }
+    }
+
+    pub(crate) fn following(options: &Options) -> Self {
+        Self { is_followed: true, ..Self::of(options) }
     }
 }
 
@@ -172,14 +187,14 @@ impl Document {
     /// And which files are wholly counted.
     fn of(
         subject: &Subject,
-        plan: &Plan,
-        state: &State,
+        content: Content,
         now: &jiff::civil::DateTime,
         sequence: u64,
     ) -> (Self, Vec<usize>) {
-        let names: Vec<String> = plan.logs.iter().map(|log| name(&log.path)).collect();
         let (done, pending): (Vec<usize>, Vec<usize>) =
-            (0..plan.logs.len()).partition(|file| state.is_processed(*file));
+            (0..content.plan.logs.len()).partition(|file| content.is_processed(*file));
+        let Content { plan, state, marks } = content;
+        let names: Vec<String> = plan.logs.iter().map(|log| name(&log.path)).collect();
         let of = |files: &[usize]| files.iter().map(|file| names[*file].clone()).collect();
         let levels = state.sum.fold.levels.seen();
         let document = Self {
@@ -193,15 +208,22 @@ impl Document {
             folder: subject.folder.clone(),
             query: subject.query.clone(),
             format: subject.format.clone(),
+            is_followed: subject.is_followed,
+            marks,
             files: names.into_iter().zip(plan.logs.iter().map(|log| log.length)).collect(),
-            sum: state.sum.clone(),
-            entries: state.entries.clone(),
+            sum: state.sum,
+            entries: state.entries,
         };
         (document, done)
     }
 
     fn subject(&self) -> Subject {
-        Subject { folder: self.folder.clone(), query: self.query.clone(), format: self.format.clone() }
+        Subject {
+            folder: self.folder.clone(),
+            query: self.query.clone(),
+            format: self.format.clone(),
+            is_followed: self.is_followed,
+        }
     }
 
     /// Whether all that it has counted is there as it was.
@@ -273,7 +295,7 @@ impl Shelf {
     }
 
     /// Writes one, and removes those of the same subject that are older than the last few. Gives its folder.
-    pub(crate) fn write(&mut self, plan: &Plan, state: &State) -> io::Result<PathBuf> {
+    pub(crate) fn write(&mut self, content: Content) -> io::Result<PathBuf> {
         let mut own = match self.own.take() {
             Some(own) => own,
             None => {
@@ -284,15 +306,16 @@ impl Shelf {
         };
         let sequence = own.last().map_or(0, |(sequence, _)| sequence + 1);
         let now = jiff::Zoned::now().datetime();
-        let (document, done) = Document::of(&self.subject, plan, state, &now, sequence);
+        let (logs, folder) = (content.plan.logs.clone(), content.plan.folder.clone());
+        let (document, done) = Document::of(&self.subject, content, &now, sequence);
         let mut bytes = serde_json::to_vec(&document)?;
         bytes.pop();
         let tail = tail_of(&bytes);
         bytes.extend_from_slice(tail.as_bytes());
         let stem = format!("{PREFIX}{}", now.strftime("%Y-%m-%d_%H-%M-%S"));
         let unfinished = self.folder.join(format!("{UNFINISHED}{}-{sequence}", std::process::id()));
-        let written =
-            fill(&unfinished, &bytes, plan, &done).and_then(|()| place(&self.folder, &unfinished, &stem));
+        let written = fill(&unfinished, &bytes, &folder, done.iter().map(|file| &logs[*file].path))
+            .and_then(|()| place(&self.folder, &unfinished, &stem));
         if written.is_err() {
             // Where there was no room it takes none, at least.
             drop(fs::remove_dir_all(&unfinished));
@@ -324,14 +347,22 @@ impl Shelf {
 }
 
 /// The links come first: what brings the file to the disk brings them along, and the folder after it costs nothing.
-fn fill(folder: &Path, bytes: &[u8], plan: &Plan, done: &[usize]) -> io::Result<()> {
+fn fill<'a>(
+    folder: &Path,
+    bytes: &[u8],
+    logs: &Path,
+    done: impl ExactSizeIterator<Item = &'a PathBuf>,
+) -> io::Result<()> {
     fs::create_dir(folder)?;
     if done.len() > MOST_LINKS {
-        symlink(&plan.folder, folder.join("logs"))?;
+        symlink(logs, folder.join("logs"))?;
     } else {
-        for file in done {
-            let log = &plan.logs[*file];
-            symlink(&log.path, folder.join(name(&log.path)))?;
+        for log in done {
+            match symlink(log, folder.join(name(log))) {
+                // Of logs that are followed several may have had one name.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                linked => linked?,
+            }
         }
     }
     let mut file = File::create(folder.join(FILE))?;
