@@ -56,7 +56,8 @@ pub(super) async fn anew(
         queue: queue.clone(),
         folder: plan.folder.clone(),
         query: plan.query.clone(),
-        most: (plan.tasks().len() / 128).clamp(1, 64),
+        // Beside what it reads a worker holds as many ahead; they are few where one takes long.
+        most: (plan.tasks().len() / 32).clamp(1, 64),
         by: String::new(),
     };
     if options.is_shared {

@@ -118,14 +118,14 @@ impl Followed {
         for at in 0..self.logs.len() {
             if self.known.get(&self.logs[at].identity) == Some(&at) {
                 let file = seen.remove(&self.logs[at].identity);
-                self.turn(at, file, &mut events);
+                self.turn(at, file.as_ref(), &mut events);
             }
         }
         self.passed.retain(|identity| seen.contains_key(identity));
         let mut new: Vec<_> = seen.into_iter().filter(|(_, file)| file.is_log).collect();
         new.sort_by(|(_, one), (_, other)| one.path.cmp(&other.path));
         for (identity, file) in new {
-            self.appeared(identity, file, &mut events);
+            self.appeared(identity, &file, &mut events);
         }
         let is_behind = self.take(&mut events);
         Ok(Look { events, is_behind })
@@ -152,12 +152,12 @@ impl Followed {
     }
 
     /// What became of a log since the last look.
-    fn turn(&mut self, at: usize, seen: Option<Seen>, events: &mut Vec<Event>) {
+    fn turn(&mut self, at: usize, seen: Option<&Seen>, events: &mut Vec<Event>) {
         let log = &mut self.logs[at];
         let file = name(&log.file.path);
         let tell = |turn| Event::Turn { file: file.clone(), turn };
-        let keeps_its_name = seen.as_ref().is_some_and(|seen| seen.is_log);
-        match &seen {
+        let keeps_its_name = seen.is_some_and(|seen| seen.is_log);
+        match seen {
             Some(seen) if seen.path != log.file.path => {
                 events.push(tell(Turn::Renamed { to: name(&seen.path) }));
                 log.file.path.clone_from(&seen.path);
@@ -175,7 +175,7 @@ impl Followed {
         if log.is_over {
             return;
         }
-        if let Some(seen) = &seen
+        if let Some(seen) = seen
             && log.handle.is_none()
             && seen.length != log.counted()
         {
@@ -204,7 +204,7 @@ impl Followed {
         self.add(anew);
     }
 
-    fn appeared(&mut self, identity: Identity, file: Seen, events: &mut Vec<Event>) {
+    fn appeared(&mut self, identity: Identity, file: &Seen, events: &mut Vec<Event>) {
         let called = name(&file.path);
         if self.passed.contains(&identity) {
             return;

@@ -26,7 +26,7 @@ use super::checkpoint::{Shelf, Subject};
 use super::event::{Event, Tell};
 use super::saver::Saver;
 use super::{Analysis, Options, RunError};
-use crate::output::{Run, Unread};
+use crate::output::Unread;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(250);
@@ -104,8 +104,7 @@ pub async fn follow(
     }
     followed.left().into_iter().for_each(|event| tell.tell(event));
     let folder = followed.folder();
-    let mut analysis =
-        followed.into_analysis(Run { checkpoints_saved: saved, took: begin.elapsed(), ..Run::default() });
+    let mut analysis = followed.into_analysis(saved, begin.elapsed());
     if let Some(why) = failed {
         let path = folder.display().to_string();
         analysis.run.unread.push(Unread { path, why: format!("the folder cannot be read any more ({why})") });

@@ -5,6 +5,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::super::Analysis;
 use super::super::checkpoint::{Content, Mark};
@@ -130,10 +131,11 @@ impl Followed {
         open.collect()
     }
 
-    pub(super) fn into_analysis(mut self, run: Run) -> Analysis {
+    pub(super) fn into_analysis(mut self, checkpoints_saved: u64, took: Duration) -> Analysis {
         self.entries.sort_by_key(|entry| (entry.counted.range.file, entry.counted.begin));
         let unread = self.refused.into_iter().map(|(path, why)| Unread { path, why }).collect();
-        let run = Run { files_processed: self.logs.len() as u64, unread, ..run };
+        let files_processed = self.logs.len() as u64;
+        let run = Run { files_processed, unread, failed_workers: 0, checkpoints_saved, took };
         let gone = (0..).zip(&self.logs).filter(|(_, log)| log.is_gone).map(|(at, _)| at).collect();
         let files: Vec<LogFile> = self.logs.into_iter().map(|log| log.file).collect();
         Analysis { query: self.query, fold: self.fold, run, files, gone, entries: self.entries }
