@@ -19,13 +19,15 @@ use tokio::task::JoinHandle;
 
 const LONG: Duration = Duration::from_secs(60);
 
+type Running = JoinHandle<Result<Analysis, RunError>>;
+
 /// A folder that is followed.
 struct Site {
     place: tempfile::TempDir,
     query: Query,
     format: Option<Format>,
     every: Duration,
-    run: Option<(JoinHandle<Result<Analysis, RunError>>, watch::Sender<bool>)>,
+    run: Option<(Running, watch::Sender<bool>)>,
     seen: Arc<Mutex<Vec<Event>>>,
     /// Bytes that are counted, of all logs.
     bytes: watch::Receiver<u64>,
