@@ -457,4 +457,27 @@ mod tests {
         assert!(!results.was_released(&uid(1)));
         assert!(!release(9, "a").await && !results.was_released(&uid(9)), "it was never here");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bound_in_bytes_holds_and_what_had_to_go_is_made_again() {
+        let size = answer(0).size() as u64;
+        let results = Results::<&str>::new(size * 4);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let get = async |data: u64| {
+            let (told, make) = making();
+            let given = told.send(good(data));
+            let got = results.get_or_make(&uid(data), 0, deadline, make).await.unwrap();
+            results.kept.run_pending_tasks().await;
+            given.unwrap();
+            got.matched
+        };
+        for data in 0..100 {
+            assert_eq!(get(data).await, data);
+            assert!(results.size() <= size * 4, "{} bytes", results.size());
+            // The first one is used again and again: others go.
+            assert!(results.get(uid(0).as_str()).await.is_some(), "after {data}");
+        }
+        assert!(results.get(uid(50).as_str()).await.is_none());
+        assert_eq!(get(50).await, 50, "made again");
+    }
 }

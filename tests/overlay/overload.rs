@@ -141,7 +141,7 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
     let (mut rates, mut peaks) = (vec![capacity], vec![before]);
 
     let (mut goodputs, mut answered_a_second, mut said) = (Vec::new(), Vec::new(), String::new());
-    let (mut at_once, mut late, mut latest) = (Vec::new(), 0, Duration::ZERO);
+    let (mut refused, mut late, mut latest) = (Vec::new(), 0, Duration::ZERO);
     // Both ask for as much, and then pink for four times as much as green.
     for (green, fair) in [(5, 0.95), (2, 0.0)] {
         let began = overlay.cpu();
@@ -154,7 +154,8 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
                     assert!(one.retry_after_ms > 0, "it says when to come back: {one:?}");
                     // Some wait for their turn in vain.
                     latest = latest.max(one.took);
-                    if one.took < PATIENCE { at_once.push(one.took) } else { late += 1 }
+                    late += usize::from(one.took >= PATIENCE);
+                    refused.push(one.took);
                 }
                 _ => panic!("{one:?}"),
             }
@@ -176,13 +177,13 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
         rates.push(rate);
         peaks.push(peak);
     }
-    assert!(!at_once.is_empty(), "five times the load is more than there is room for{said}");
-    let [middle, many, most] = [50, 90, 99].map(|of| percentile(&mut at_once, of));
+    assert!(!refused.is_empty(), "five times the load is more than there is room for{said}");
+    let [middle, many, most] = [50, 90, 99].map(|of| percentile(&mut refused, of));
     measured(&format!(
         "{rates:.0?} answers a second, {peaks:.0?} by a second of processor time; {TIMES} times as much{said}, \
-         {answered_a_second:.0?} a second; {} refused at once (p50 {middle:.1?}, p90 {many:.1?}, p99 {most:.1?}), {late} \
+         {answered_a_second:.0?} a second; {} refused (p50 {middle:.1?}, p90 {many:.1?}, p99 {most:.1?}), {late} \
          after a wait (of {latest:.1?} at most)",
-        at_once.len()
+        refused.len()
     ));
     for (good, around) in goodputs.iter().zip(peaks.windows(2)) {
         assert!(*good >= 0.8 * around[0].min(around[1]), "{goodputs:?} between {peaks:?}");
@@ -193,9 +194,8 @@ async fn five_times_the_load_is_answered_as_often_refused_quickly_and_no_team_st
         assert!(*rate >= 0.5 * around[0].min(around[1]), "{answered_a_second:?} a second between {rates:?}");
     }
     // Hardly anybody waits in vain, and nobody for ever.
-    let all = at_once.len() + late;
-    assert!(late * 20 <= all, "{late} of {all} were refused after a wait");
-    assert!(many < PATIENCE / 2, "{many:?}: nine of ten that are refused at once hear so soon");
+    assert!(late * 20 <= refused.len(), "{late} of {} were refused after a wait", refused.len());
+    assert!(many < PATIENCE / 5, "{many:?}: nine of ten hear so soon");
     // From outside, on cores that are all taken, the slowest say more of those than of the process: half of them have to
     // be as quick as promised.
     assert!(middle < Duration::from_millis(5), "{middle:?}");

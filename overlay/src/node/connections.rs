@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -70,7 +71,10 @@ async fn one(
         tracing::debug!(%error, "a client was gone before its first request");
         return;
     }
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = has_asked.clone();
     let service = tower::service_fn(move |request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(from));
         tower::ServiceExt::oneshot(app.clone(), request)
@@ -80,7 +84,9 @@ async fn one(
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
-    let mut is_stopping = false;
+    // Until its first words say which protocol it speaks, no protocol's timeout holds.
+    let mut first = pin!(tokio::time::sleep(limits.header_timeout));
+    let (mut is_stopping, mut is_watched) = (false, true);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -88,6 +94,13 @@ async fn one(
                     tracing::debug!(%from, error = error.to_string(), "a connection has broken");
                 }
                 return;
+            }
+            () = first.as_mut(), if is_watched => {
+                if !has_asked.load(Ordering::Relaxed) {
+                    tracing::debug!(%from, "a connection has asked for nothing: it is ended");
+                    return;
+                }
+                is_watched = false;
             }
             () = stopping.cancelled(), if !is_stopping => {
                 is_stopping = true;

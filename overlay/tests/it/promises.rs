@@ -248,10 +248,11 @@ fn no_more_connections_than_there_are_places_and_none_that_says_nothing() {
     let authority = cluster.url("F").trim_start_matches("http://").to_owned();
     cluster.block_on(async {
         let mut all = Vec::new();
-        for _ in 0..40 {
+        for number in 0..40 {
             let mut stream = tokio::net::TcpStream::connect(&authority).await.unwrap();
             // Who is sent away may be so before this.
-            drop(stream.write_all(b"GET /heartbeat HTTP/1.1\r\nHo").await);
+            let words: &[u8] = [&b"GET /heartbeat HTTP/1.1\r\nHo"[..], b"PRI * HTT", b""][number % 3];
+            drop(stream.write_all(words).await);
             all.push(stream);
         }
         let mut refused = 0;
