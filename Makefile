@@ -111,13 +111,16 @@ page-picture: ## take the picture of the page in README.md anew, in Chromium
 bench-page: ## frames a second of the page with 200 nodes, in Chromium
 	@cargo test --workspace --quiet --test browser -- --ignored --exact measures::fifty_frames_a_second_with_200_nodes --nocapture
 
-bench: appliance ## lookups and changes of every placement, and what a lookup costs beside the hash; waves and plans beside their bounds; the page's frames a second
+bench: appliance ## lookups and changes of every placement, and what a lookup costs beside the hash; waves and plans beside their bounds; the page's frames a second; the overlay, where its data and peers are
 	@cargo bench -p slipring-hashing
 	@cargo bench --quiet -p slipring-waves
 	@SLIPRING=$(abspath $(SLIPRING)) cargo bench --quiet -p slipring-units --bench live
 	@cargo bench --quiet -p slipring-analyser
 	@if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then $(MAKE) --no-print-directory bench-page; \
 	else echo 'SKIPPED: the page: there is no Chromium with its chromedriver (packages chromium, chromium-driver)'; fi
+	@if [ -d $(or $(DATASET),$(RUN)/data) ] && $(or $(PYTHON),python3) -c 'import duckdb, polars, pyarrow' 2> /dev/null; then \
+	  $(MAKE) --no-print-directory bench-overlay; \
+	else echo 'SKIPPED: the overlay: make bench-overlay DATASET=<the real data> PYTHON=<one that has duckdb, polars, pyarrow>'; fi
 
 bench-store: ## claims and completions a second in memory, in SQLite and (where it is installed) in PostgreSQL
 	@cargo bench --quiet -p slipring-store --bench claims
@@ -142,7 +145,7 @@ FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cll
 
 fuzz: ## hostile bytes, guided by coverage, for every parser of our own (SECONDS=60 each; findings stay in target/fuzz)
 	@cd fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --target-dir ../target/fuzz
-	@for target in request response chunked proxy_protocol h2c grpc_timeout query_params csv topology; do \
+	@for target in request response chunked proxy_protocol h2c grpc_timeout query_params csv topology overlay_file; do \
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  target/fuzz/*/release/$$target -max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -verbosity=0 \
 	    -artifact_prefix=target/fuzz/$$target- target/fuzz/corpus/$$target 2>target/fuzz/$$target.log \

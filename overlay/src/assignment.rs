@@ -4,7 +4,7 @@
 //! differ, because hosts hold different data sets, `catalog` finds the dates that nobody took. `date_bounds` of one worker may take dates that its team's split would give to another: a date goes to
 //! whoever names it, and only the others are split.
 
-use slipring_hashing::{Key, Member, Placement, ReplicaId, Weight};
+use slipring_hashing::{Key, Member, Placement, PlacementError, ReplicaId, Table, Weight};
 
 use crate::date::Date;
 use crate::topology::{DataPlacement, Process, Topology};
@@ -43,12 +43,17 @@ pub(crate) fn identity(id: &str) -> ReplicaId {
     ReplicaId((xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % u64::from(u16::MAX)) as u16)
 }
 
-fn by_ring(topology: &Topology, worker: &Process, exist: &[Date], replicas: usize) -> Vec<Date> {
+/// All workers on the ring.
+pub(crate) fn ring(topology: &Topology) -> Result<Table, PlacementError> {
     let members: Vec<_> = topology
         .workers()
         .map(|w| Member::new(identity(w.id.as_str()), Weight::ONE, w.id.as_str()))
         .collect();
-    let table = Placement::Rendezvous.build(&members).expect("the topology was checked for it");
+    Placement::Rendezvous.build(&members)
+}
+
+fn by_ring(topology: &Topology, worker: &Process, exist: &[Date], replicas: usize) -> Vec<Date> {
+    let table = ring(topology).expect("the topology was checked for it");
     let mine = identity(worker.id.as_str());
     let holds = |date: &Date| {
         let slot = table.slot_of(Key::Bytes(date.to_string().as_bytes()));

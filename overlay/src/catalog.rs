@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::date::Date;
 use crate::peer_wire;
-use crate::topology::{ProcessId, Topology};
+use crate::topology::{DataPlacement, ProcessId, Topology};
 
 /// A worker's day.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Day {
     pub(crate) rows: u64,
     pub(crate) fingerprint: u64,
     /// Why it cannot be answered for; empty: it can.
     pub(crate) unreadable: String,
+    /// Lines of its files that are no rows.
+    pub(crate) malformed: u64,
 }
 
 /// What each worker held when it was last asked. One that never answered is not in it.
@@ -27,6 +29,8 @@ pub(crate) struct Catalog {
     /// Dates that somebody sees and nobody holds, with the worker that should: each splits the dates that it sees
     /// itself, and data sets may differ.
     pub(crate) unheld: BTreeMap<Date, ProcessId>,
+    /// Dates that somebody sees and no worker is to hold: the file leaves them out.
+    pub(crate) unowned: BTreeSet<Date>,
 }
 
 impl Catalog {
@@ -39,9 +43,10 @@ impl Catalog {
         said: peer_wire::CatalogResponse,
     ) {
         let days = said.days.into_iter().filter_map(|day| {
-            let rows = u64::try_from(day.rows).unwrap_or_default();
+            let count = |number: i64| u64::try_from(number).unwrap_or_default();
+            let (rows, malformed) = (count(day.rows), count(day.malformed));
             let (fingerprint, unreadable) = (day.fingerprint, day.unreadable);
-            Some((Date::from_number(day.date)?, Day { rows, fingerprint, unreadable }))
+            Some((Date::from_number(day.date)?, Day { rows, fingerprint, unreadable, malformed }))
         });
         let days = days.collect();
         let seen = said.seen.into_iter().filter_map(Date::from_number).collect();
@@ -58,5 +63,16 @@ impl Catalog {
             topology.dates_of(worker, &exist).into_iter().map(|date| (date, worker.id.clone()))
         });
         self.unheld = due.filter(|(date, _)| !held.contains(date)).collect();
+        // The ring leaves out no day.
+        self.unowned.clear();
+        if topology.placement == DataPlacement::Dates {
+            let owned: BTreeSet<Date> =
+                topology.workers().flat_map(|worker| topology.dates_of(worker, &exist)).collect();
+            let is_nobodys = |date: &Date| !owned.contains(date) && !held.contains(date);
+            self.unowned = exist.into_iter().filter(is_nobodys).collect();
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,10 @@
 //! Asks for what a plan wants, on one way after the other, until it is there or no way is left.
 //!
 //! A way that is silent for longer than nearly all are is not given up, but another is asked beside it (`hedge`);
-//! whichever part comes first counts, and the other one not. Whoever was silent a moment ago is asked last. With the last
-//! part the answer is there: whatever else was asked is dropped, which ends it everywhere.
+//! whichever part comes first counts, and the other one not. Whoever was silent a moment ago is asked last: that is the
+//! worker where those before it say that they wait for it. With the last part the answer is there: whatever else was asked is dropped, which ends it everywhere.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -103,22 +102,27 @@ impl Asker {
     }
 
     /// Asks for each partition as many of its rows as `take` says (negative: all; 0: none, they are counted); what comes
-    /// is handed on as it comes, each partition once, and what processes on the way say of themselves (date 0). Returns
-    /// what did not come.
+    /// is handed on as it comes, each partition once, and what processes on the way say of themselves (date 0). What
+    /// `came` refuses, and says why, has not come: it is asked for elsewhere. Returns what did not come.
     ///
     /// A way that fails is followed by the next one at once, whoever else is still being waited for.
     pub(crate) async fn gather(
         &self,
         question: Question<'_>,
         wanted: Vec<(Wanted, i64)>,
-        mut came: impl FnMut(ScanPart) + Send,
+        mut came: impl FnMut(ScanPart) -> Result<(), String> + Send,
     ) -> Vec<Missing> {
         let began = Instant::now();
         let distrusted = self.hedging.distrusted(began);
         let open = |(mut wanted, take): (Wanted, i64)| {
-            let is_silent = |route: &Route| route.path.first().is_some_and(|next| distrusted.contains(next));
+            // Whoever holds it and is not distrusted comes first, whatever leads there; then the way that passes fewest of
+            // those who are.
+            let silent = |route: &Route| {
+                let is_silent = |id: &&ProcessId| distrusted.contains(*id);
+                (distrusted.contains(&route.worker), route.path.iter().filter(is_silent).count())
+            };
             if !distrusted.is_empty() {
-                wanted.routes.make_contiguous().sort_by_key(is_silent);
+                wanted.routes.make_contiguous().sort_by_key(silent);
             }
             (wanted.date.number(), Open { wanted, take, asked: Vec::new(), failure: None })
         };
@@ -165,6 +169,7 @@ impl Asker {
         let mut may_hedge = open.values().any(Open::has_more);
         let patience = if may_hedge { self.hedging.patience() } else { Duration::ZERO };
         let mut silence = Silence::new(patience, began);
+        let (mut since, mut suspects) = (began, BTreeSet::new());
         let patience = sleep_until(silence.end());
         let end = sleep_until(question.deadline);
         // Failures come in crowds, and are to be one request.
@@ -172,22 +177,25 @@ impl Asker {
         tokio::pin!(patience, end, settled);
         let (mut failed, mut settling) = (false, false);
         // Who passes something on says with each message how long that has taken so far.
-        let mut on_the_way: BTreeMap<String, i64> = BTreeMap::new();
+        let mut on_the_way: BTreeMap<String, (i64, Instant)> = BTreeMap::new();
+        // The ways that were silent when others were asked beside them.
+        let mut silent: Vec<(usize, u32, Route)> = Vec::new();
         while !open.is_empty() {
             let is_left = |one: &Open| !one.is_asked() && one.has_more();
             tokio::select! {
                 biased;
                 part = parts.next() => match part {
                     Some((_, part)) if part.date == 0 => {
-                        let so_far = on_the_way.entry(part.process).or_default();
-                        *so_far = part.elapsed_us.max(*so_far);
+                        let now = Instant::now();
+                        let (so_far, heard) = on_the_way.entry(part.process).or_insert((0, now));
+                        (*so_far, *heard) = (part.elapsed_us.max(*so_far), now);
                     }
                     Some((number, part)) => {
                         let now = Instant::now();
                         silence.broken(now);
-                        let has_failed = part.failure.is_some();
+                        silent.retain(|(asked, date, _)| (*asked, *date) != (number, part.date));
+                        let has_failed = self.take(&mut open, number, part, &mut came);
                         failed |= has_failed;
-                        self.take(&mut open, number, part, &mut came);
                         if has_failed && !settling && open.values().any(is_left) {
                             settling = true;
                             settled.as_mut().reset(now + CROWD);
@@ -215,8 +223,12 @@ impl Asker {
                     }
                     may_hedge = false;
                     if open.values().any(|one| one.is_asked() && one.has_more()) && self.hedging.may() {
-                        let silent = open.values().flat_map(|one| &one.asked);
-                        silent.filter_map(|(_, way)| way.path.first()).for_each(|next| self.hedging.distrust(next, now));
+                        for (&date, one) in &open {
+                            silent.extend(one.asked.iter().map(|(asked, way)| (*asked, date, way.clone())));
+                        }
+                        since = silence.since();
+                        suspects = suspected(&silent, &on_the_way, since);
+                        suspects.iter().for_each(|one| self.hedging.distrust(one, now));
                         asking.push(ask(&mut open, &mut parts, &|_| true));
                         hurry.send_replace(true);
                     }
@@ -225,37 +237,71 @@ impl Asker {
             }
         }
         let now = Instant::now();
+        // Meanwhile some of those who were suspected may have said that they wait for others.
+        let known = suspected(&silent, &on_the_way, since);
+        suspects.difference(&known).for_each(|one| self.hedging.trust(one));
+        known.difference(&suspects).for_each(|one| self.hedging.distrust(one, now));
         self.hedging.took(silence.longest(now), !failed && open.is_empty());
-        on_the_way.insert(self.own.to_string(), micros(now - began));
-        for (process, elapsed_us) in on_the_way {
-            came(ScanPart { process, elapsed_us, ..ScanPart::default() });
+        on_the_way.insert(self.own.to_string(), (micros(now - began), now));
+        for (process, (elapsed_us, _)) in on_the_way {
+            // A time is nothing that could be refused.
+            drop(came(ScanPart { process, elapsed_us, ..ScanPart::default() }));
         }
         let in_time = now < question.deadline;
         open.into_values().map(|one| one.missing(in_time)).collect()
     }
 
-    fn take(&self, open: &mut AllOpen, number: usize, part: ScanPart, came: &mut impl FnMut(ScanPart)) {
-        let Some(failure) = &part.failure else {
-            if open.remove(&part.date).is_some() {
-                came(part);
+    /// Whether it is none that can be used.
+    fn take(
+        &self,
+        open: &mut AllOpen,
+        number: usize,
+        mut part: ScanPart,
+        came: &mut impl FnMut(ScanPart) -> Result<(), String>,
+    ) -> bool {
+        let (date, failure) = (part.date, part.failure.take());
+        let Some(one) = open.get_mut(&date) else { return failure.is_some() };
+        let failure = match failure {
+            Some(failure) => failure,
+            None => {
+                let process = part.process.clone();
+                let Err(words) = came(part) else {
+                    open.remove(&date);
+                    return false;
+                };
+                tracing::warn!(
+                    date,
+                    process,
+                    words,
+                    "a part cannot be used: another copy is asked for, if there is one"
+                );
+                Failure { kind: Kind::Unreadable.into(), process, words }
             }
-            return;
         };
-        let Some(one) = open.get_mut(&part.date) else { return };
-        let Some(place) = one.asked.iter().position(|(request, _)| *request == number) else { return };
+        let Some(place) = one.asked.iter().position(|(request, _)| *request == number) else { return true };
         let (_, failed) = one.asked.swap_remove(place);
         let is_silent = matches!(failure.kind(), Kind::Deadline | Kind::Unreachable);
-        if let Some(next) = failed.path.first().filter(|next| is_silent && *next.as_str() == *failure.process)
-        {
-            self.hedging.distrust(next, Instant::now());
+        if let Some(named) = failed.path.iter().find(|hop| is_silent && *hop.as_str() == *failure.process) {
+            self.hedging.distrust(named, Instant::now());
         }
-        strike(&mut one.wanted.routes, &self.own, &failed, failure);
-        let mut failure = failure.clone();
-        if failure.process.is_empty() {
-            failure.process = failed.worker.to_string();
-        }
-        one.failure = Some(failure);
+        strike(&mut one.wanted.routes, &self.own, &failed, &failure);
+        let process =
+            if failure.process.is_empty() { failed.worker.to_string() } else { failure.process.clone() };
+        one.failure = Some(Failure { process, ..failure });
+        true
     }
+}
+
+/// Who is silent on these ways: on each the first one of whom nothing was heard since then, because those before it say
+/// from time to time that they are waiting.
+fn suspected(
+    silent: &[(usize, u32, Route)],
+    heard: &BTreeMap<String, (i64, Instant)>,
+    since: Instant,
+) -> BTreeSet<ProcessId> {
+    let is_well = |id: &&ProcessId| heard.get(id.as_str()).is_some_and(|(_, at)| *at > since);
+    let first = |way: &Route| way.path.iter().find(|id| **id == way.worker || !is_well(id)).cloned();
+    silent.iter().filter_map(|(.., way)| first(way)).collect()
 }
 
 /// Until all have ended.

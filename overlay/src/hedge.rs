@@ -24,8 +24,10 @@ const AT_FIRST: Duration = Duration::from_millis(250);
 const ONE_OF: u64 = 10;
 /// Hedges that are free at the start.
 const CREDIT: u64 = 5;
-/// How long a neighbor that was silent is the last one to be asked.
+/// How long one that was silent is the last one to be asked; twice as long each time that it is again.
 const DISTRUST: Duration = Duration::from_secs(2);
+/// But no longer than that.
+const LONGEST_DISTRUST: Duration = Duration::from_secs(32);
 
 #[derive(Debug, Default)]
 pub(crate) struct Hedging(Mutex<State>);
@@ -35,8 +37,17 @@ struct State {
     recent: VecDeque<Duration>,
     rounds: u64,
     hedges: u64,
-    /// Neighbors that were silent, and until when they are asked last.
-    silent: HashMap<ProcessId, Instant>,
+    /// Those who were silent.
+    silent: HashMap<ProcessId, Distrust>,
+}
+
+/// Of one that was silent.
+#[derive(Clone, Copy, Debug)]
+struct Distrust {
+    /// When it is asked as all others again.
+    until: Instant,
+    /// How long it was asked last.
+    lasted: Duration,
 }
 
 /// How long nobody has said anything in a round.
@@ -56,6 +67,11 @@ impl Silence {
     pub(crate) fn broken(&mut self, now: Instant) {
         self.longest = self.longest(now);
         self.heard = now;
+    }
+
+    /// Since when it lasts.
+    pub(crate) fn since(&self) -> Instant {
+        self.heard
     }
 
     /// When it has lasted too long.
@@ -107,16 +123,31 @@ impl Hedging {
         state.recent.push_back(silence);
     }
 
-    /// A neighbor did not say what it was asked for.
-    pub(crate) fn distrust(&self, neighbor: &ProcessId, now: Instant) {
-        self.state().silent.insert(neighbor.clone(), now + DISTRUST);
+    /// One did not say what it was asked for.
+    pub(crate) fn distrust(&self, silent: &ProcessId, now: Instant) {
+        let mut state = self.state();
+        let before = state.silent.get(silent).copied();
+        let lasted = match before {
+            // All who wait for it at the same time learn the same.
+            Some(known) if known.until > now => return,
+            Some(known) => (known.lasted * 2).min(LONGEST_DISTRUST),
+            None => DISTRUST,
+        };
+        state.silent.insert(silent.clone(), Distrust { until: now + lasted, lasted });
     }
 
-    /// The neighbors that were silent a moment ago.
+    /// It was another one who was silent, or it is well again.
+    pub(crate) fn trust(&self, well: &ProcessId) {
+        self.state().silent.remove(well);
+    }
+
+    /// Those who were silent a moment ago.
     pub(crate) fn distrusted(&self, now: Instant) -> Vec<ProcessId> {
         let mut state = self.state();
-        state.silent.retain(|_, until| *until > now);
-        state.silent.keys().cloned().collect()
+        // Whoever has been well for so long is as good as new.
+        state.silent.retain(|_, distrust| distrust.until + distrust.lasted > now);
+        let silent = state.silent.iter().filter(|(_, distrust)| distrust.until > now);
+        silent.map(|(id, _)| id.clone()).collect()
     }
 
     /// Second ways that were asked.
@@ -161,6 +192,23 @@ mod tests {
         let (hedging, now) = (Hedging::default(), Instant::now());
         hedging.distrust(&"B".into(), now);
         assert_eq!(hedging.distrusted(now + DISTRUST / 2), ["B".into()]);
+        assert_eq!(hedging.distrusted(now + DISTRUST), []);
+    }
+
+    #[test]
+    fn whoever_is_silent_again_and_again_is_asked_ever_more_seldom() {
+        let (hedging, mut now) = (Hedging::default(), Instant::now());
+        for lasts in [2, 4, 8, 16, 32, 32].map(Duration::from_secs) {
+            (0..3).for_each(|_| hedging.distrust(&"D".into(), now));
+            assert_eq!(hedging.distrusted(now + lasts - LEAST), ["D".into()]);
+            now += lasts;
+            assert_eq!(hedging.distrusted(now), []);
+        }
+        assert_eq!(hedging.distrusted(now + LONGEST_DISTRUST), []);
+        hedging.distrust(&"D".into(), now);
+        assert_eq!(hedging.distrusted(now + DISTRUST), [], "it was well for long");
+        hedging.distrust(&"D".into(), now + DISTRUST);
+        hedging.trust(&"D".into());
         assert_eq!(hedging.distrusted(now + DISTRUST), []);
     }
 

@@ -1,11 +1,12 @@
-//! A worker's own partitions: loaded in parallel at the start, immutable afterwards.
+//! A worker's own partitions: loaded in parallel at the start, immutable afterwards. Only one that could not be read is
+//! tried again.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -13,6 +14,10 @@ use crate::catalog::Day;
 use crate::date::Date;
 use crate::disk_cache::DiskCache;
 use crate::partition::{Malformed, Partition, Source};
+
+/// When a day that could not be read is tried again, twice as long after each time, and at most so long.
+const RETRY: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(60);
 
 /// A partition, or why there is none.
 pub(crate) type Held = Result<Arc<Partition>, String>;
@@ -57,7 +62,8 @@ impl Holdings {
         Self { loaded: watch::channel(Some(Arc::default())).1, seen: Arc::default() }
     }
 
-    /// Loads these of the dates that are `seen` on threads of their own; returns at once.
+    /// Loads these of the dates that are `seen` on threads of their own, and those that cannot be read again and again;
+    /// returns at once. It needs a runtime.
     pub(crate) fn load(
         root: PathBuf,
         seen: Vec<Date>,
@@ -66,11 +72,30 @@ impl Holdings {
         cache: Option<DiskCache>,
     ) -> Self {
         let (done, loaded) = watch::channel(None);
-        std::thread::spawn(move || {
-            let (all, fresh) = load_all(&root, &dates, threads, cache.as_ref());
-            done.send_replace(Some(Arc::new(all)));
-            // Now that questions are answered.
-            cache.iter().for_each(|cache| fresh.iter().for_each(|partition| cache.put(partition)));
+        tokio::spawn(async move {
+            let loader = Arc::new(Loader { root, threads, cache });
+            let (mut held, mut pause) = (BTreeMap::new(), RETRY);
+            let mut left = dates;
+            loop {
+                let loading = loader.clone();
+                let loaded = tokio::task::spawn_blocking(move || loading.load(&left)).await;
+                let Ok((loaded, fresh)) = loaded else { return }; // the process ends
+                held.extend(loaded);
+                left = held.iter().filter_map(|(date, held)| held.is_err().then_some(*date)).collect();
+                done.send_replace(Some(Arc::new(held.clone())));
+                // Now that questions are answered.
+                let keeping = loader.clone();
+                drop(tokio::task::spawn_blocking(move || keeping.keep(&fresh)).await);
+                if left.is_empty() {
+                    return;
+                }
+                // What cannot be read now may be readable soon: a disk that is busy, a mount that comes late.
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = done.closed() => return,
+                }
+                pause = (pause * 2).min(SELDOM);
+            }
         });
         Self { loaded, seen: seen.into() }
     }
@@ -95,8 +120,27 @@ pub(crate) fn described(held: &Held) -> Day {
             rows: partition.rows() as u64,
             fingerprint: partition.fingerprint,
             unreadable: String::new(),
+            malformed: partition.malformed,
         },
-        Err(why) => Day { rows: 0, fingerprint: 0, unreadable: why.clone() },
+        Err(why) => Day { unreadable: why.clone(), ..Day::default() },
+    }
+}
+
+/// What reads days.
+#[derive(Debug)]
+struct Loader {
+    root: PathBuf,
+    threads: NonZeroUsize,
+    cache: Option<DiskCache>,
+}
+
+impl Loader {
+    fn load(&self, dates: &[Date]) -> (BTreeMap<Date, Held>, Vec<Arc<Partition>>) {
+        load_all(&self.root, dates, self.threads, self.cache.as_ref())
+    }
+
+    fn keep(&self, fresh: &[Arc<Partition>]) {
+        self.cache.iter().for_each(|cache| fresh.iter().for_each(|partition| cache.put(partition)));
     }
 }
 
@@ -176,4 +220,33 @@ pub(crate) fn words(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::a_day;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_read_is_read_when_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let dates = vec![a_day(root, 1, 7), a_day(root, 2, 7)];
+        // A folder where a file is to be: no right to read would be none for root.
+        let in_the_way = root.join(dates[1].to_string()).join("9.csv");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let holdings = Holdings::load(root.to_owned(), dates.clone(), dates.clone(), NonZeroUsize::MIN, None);
+        let first = holdings.all().await;
+        assert!(first[&dates[0]].is_ok() && first[&dates[1]].is_err());
+        std::fs::remove_dir(&in_the_way).unwrap();
+        let mut loaded = holdings.loaded.clone();
+        let all_read = |held: &Option<Arc<BTreeMap<Date, Held>>>| {
+            held.as_ref().is_some_and(|held| held.values().all(Result::is_ok))
+        };
+        let again = tokio::time::timeout(Duration::from_secs(5), loaded.wait_for(all_read)).await;
+        let again = again.expect("in time").expect("it goes on").clone().unwrap();
+        let same = |date: &Date| Arc::ptr_eq(first[date].as_ref().unwrap(), again[date].as_ref().unwrap());
+        assert!(same(&dates[0]), "what was read stays");
+        assert_eq!(again[&dates[1]].as_ref().unwrap().rows(), 600);
+    }
 }

@@ -1,11 +1,14 @@
 //! A process of the overlay: it answers clients, and carries the questions of its neighbors.
 
 mod client_edge;
+mod connections;
 mod echo_edge;
 mod http_edge;
 mod journal;
+mod leaders;
 mod make;
 mod metrics;
+mod outgoing;
 mod outlook;
 mod peer_edge;
 mod shares;
@@ -23,14 +26,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use dashmap::DashMap;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, Rejected};
+use crate::admission::{Admission, Admitted, Rejected};
 use crate::disk_cache::DiskCache;
 use crate::gather::Asker;
 use crate::hedge::Hedging;
@@ -43,7 +45,9 @@ use crate::results::{Answer, Results};
 use crate::topology::{Overrides, Process, ProcessId, Role, Strategies, Topology};
 use crate::wire::Coverage;
 use journal::Journal;
+use leaders::Leaders;
 use metrics::Metrics;
+use outgoing::Room;
 use outlook::Outlook;
 use waves::Waves;
 
@@ -56,8 +60,36 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// How long requests under way may take when it is asked to end, and when it is asked to end at once.
 const DRAIN: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Bytes of results that are kept.
-const RESULTS: u64 = 512 << 20;
+/// Bytes of a question's name, and of the name of a hop: both go on with the question to every process that works for it.
+const LONGEST_NAME: usize = 128;
+
+/// What a process allows itself and its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of results that are kept; the least recently used go first.
+    pub result_bytes: u64,
+    /// Bytes of answers that are being streamed.
+    pub stream_bytes: u64,
+    /// How long a reader of a stream may take nothing.
+    pub stalled: Duration,
+    /// Connections at a time.
+    pub connections: usize,
+    /// How long a connection may take for the head of a request, waiting for one included.
+    pub header_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            result_bytes: 512 << 20,
+            stream_bytes: 512 << 20,
+            stalled: Duration::from_secs(30),
+            connections: 4096,
+            // Longer than a balancer keeps an idle connection.
+            header_timeout: Duration::from_secs(60),
+        }
+    }
+}
 
 /// What a process is started with.
 #[derive(Clone, Debug)]
@@ -74,6 +106,8 @@ pub struct Options {
     pub threads: NonZeroUsize,
     /// Where understood partitions are kept for the next start.
     pub cache: Option<DiskCache>,
+    /// What it allows.
+    pub limits: Limits,
 }
 
 /// Why a process did not start, or ended.
@@ -92,9 +126,6 @@ pub enum NodeError {
     /// A neighbor's address.
     #[error("a neighbor's address cannot be one")]
     Neighbor(#[source] tonic::transport::Error),
-    /// The network.
-    #[error("it cannot serve")]
-    Serve(#[source] std::io::Error),
 }
 
 /// See the module.
@@ -109,6 +140,10 @@ pub(crate) struct Node {
     /// Places for those who watch.
     watching: Arc<Semaphore>,
     pub(crate) results: Results<Refusal>,
+    /// For answers on their way out.
+    room: Room,
+    /// The other leaders, who may have what a client gives back here.
+    leaders: Leaders,
     pub(crate) admission: Arc<Admission>,
     /// Other processes' questions under way.
     pub(crate) carried: AtomicUsize,
@@ -158,6 +193,7 @@ impl Node {
             _ => Holdings::none(),
         };
         let peers = Peers::of(&options.topology, &process).map_err(NodeError::Neighbor)?;
+        let leaders = Leaders::of(&options.topology, &process).map_err(NodeError::Neighbor)?;
         let waves = Waves::of(&options.topology, &process, &peers).map_err(NodeError::Neighbor)?;
         let (turn, hedging) = (AtomicU32::new(0), Hedging::default());
         let asker = Asker { own: process.id.clone(), peers, holdings, strategies, turn, hedging };
@@ -170,7 +206,9 @@ impl Node {
             outlook: Outlook::default(),
             waves,
             watching: Arc::new(Semaphore::new(watch_edge::MOST)),
-            results: Results::new(RESULTS),
+            results: Results::new(options.limits.result_bytes),
+            room: Room::new(options.limits.stream_bytes, options.limits.stalled),
+            leaders,
             admission: Admission::new(strategies.fairness),
             carried: AtomicUsize::new(0),
             metrics,
@@ -183,23 +221,22 @@ impl Node {
 
     /// Answers a client's question: from what is kept, or by asking.
     pub(crate) async fn answer(self: &Arc<Self>, asked: &Asked) -> Result<Arc<Answer>, Refusal> {
-        let began = Instant::now();
-        // A little less, so that what is known by then still arrives.
-        let within = asked.within.unwrap_or(DEADLINE).min(LONGEST).mul_f64(0.95);
-        let running = Running::new(self, &asked.query_id);
-        let outcome = if asked.hops.contains(&self.process.id) {
-            Err(Refusal::Loop)
-        } else {
-            tokio::select! {
-                outcome = self.admitted(asked, None, began + within) => outcome,
-                () = running.cancelled.cancelled() => Err(Refusal::Cancelled),
-            }
-        };
-        if let Ok(answer) = &outcome {
-            self.results.hand_out(&answer.uid).await;
-        }
-        self.note(asked, &outcome, began.elapsed());
+        let mut told = Told::new(self, asked);
+        let outcome = self.outcome(asked).await;
+        told.note(&outcome);
         outcome
+    }
+
+    async fn outcome(self: &Arc<Self>, asked: &Asked) -> Result<Arc<Answer>, Refusal> {
+        asked.check()?;
+        if asked.hops.contains(&self.process.id) {
+            return Err(Refusal::Loop);
+        }
+        let running = Running::new(self, &asked.query_id);
+        tokio::select! {
+            outcome = self.admitted(asked, None, asked.deadline()) => outcome.map(|(answer, _)| answer),
+            () = running.cancelled.cancelled() => Err(Refusal::Cancelled),
+        }
     }
 
     /// What became of a question.
@@ -219,16 +256,12 @@ impl Node {
         asked: &Asked,
         named: Option<(&Uid, Layout)>,
         deadline: Instant,
-    ) -> Result<Arc<Answer>, Refusal> {
+    ) -> Result<(Arc<Answer>, Admitted), Refusal> {
         if let Some(team) = asked.query.team.as_deref().filter(|team| !self.topology.has_team(team)) {
             let known = self.topology.teams().into_iter();
             return Err(Refusal::Invalid(InvalidQuery::no_team(team, known)));
         }
-        let _admitted = self
-            .admission
-            .enter(self.team(asked), &asked.client, deadline)
-            .await
-            .map_err(Refusal::Rejected)?;
+        let admitted = self.enter(asked, deadline).await?;
         self.outlook.ready(self.reach.scope.len(), deadline).await;
         let catalog = self.outlook.catalog.load();
         let plan = Plan::new(&self.topology, &self.reach, &asked.hops, &catalog, &asked.query);
@@ -252,20 +285,35 @@ impl Node {
         let mut way = std::hash::DefaultHasher::new();
         asked.hops.hash(&mut way);
         let answer = self.results.get_or_make(&uid, way.finish(), deadline, make).await?;
-        if is_other(&answer.uid) { Err(Refusal::NotFound) } else { Ok(answer) }
+        if is_other(&answer.uid) { Err(Refusal::NotFound) } else { Ok((answer, admitted)) }
     }
 
-    /// The chunks' result: the one that is kept, or made again of what its name says.
-    pub(crate) async fn result(self: &Arc<Self>, uid: &str) -> Result<Arc<Answer>, Refusal> {
-        if let Some(answer) = self.results.get(uid).await {
-            return Ok(answer);
-        }
+    async fn enter(self: &Arc<Self>, asked: &Asked, deadline: Instant) -> Result<Admitted, Refusal> {
+        let entered = self.admission.enter(self.team(asked), &asked.client, deadline).await;
+        entered.map_err(Refusal::Rejected)
+    }
+
+    /// The chunks' result, and a place among the requests while one is read: the one that is kept, or made again of what
+    /// its name says.
+    pub(crate) async fn result(
+        self: &Arc<Self>,
+        uid: &str,
+        client: String,
+        within: Option<Duration>,
+    ) -> Result<(Arc<Answer>, Admitted), Refusal> {
         let (uid, layout, query) = Uid::parse(uid).map_err(|_| Refusal::NotFound)?;
-        if self.results.was_released(&uid) {
+        let asked = Asked { query, client, within, ..Asked::default() };
+        if let Some(answer) = self.results.get(uid.as_str()).await {
+            return Ok((answer, self.enter(&asked, asked.deadline()).await?));
+        }
+        // Asked for again at another leader, it is good again here, too.
+        if self.results.was_released(&uid) && !self.is_out_elsewhere(&uid).await {
             return Err(Refusal::NotFound);
         }
-        let asked = Asked { query, ..Asked::default() };
-        self.admitted(&asked, Some((&uid, layout)), Instant::now() + DEADLINE).await
+        let mut told = Told::new(self, &asked);
+        let outcome = self.admitted(&asked, Some((&uid, layout)), asked.deadline()).await;
+        told.note(&outcome.as_ref().map(|(answer, _)| answer.clone()).map_err(Clone::clone));
+        outcome
     }
 
     /// What this process holds.
@@ -310,6 +358,53 @@ impl Node {
     }
 }
 
+impl Asked {
+    /// Names go on with the question, and are no longer than a neighbor takes them.
+    fn check(&self) -> Result<(), Refusal> {
+        let too_long = |what: &str, bytes: usize| {
+            let words = format!("{what} has {bytes} bytes; at most {LONGEST_NAME}");
+            Err(Refusal::Invalid(InvalidQuery::other(words)))
+        };
+        match self.hops.iter().map(|hop| hop.as_str().len()).max() {
+            Some(longest) if longest > LONGEST_NAME => too_long("a hop", longest),
+            _ if self.query_id.len() > LONGEST_NAME => too_long("query_id", self.query_id.len()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A little before the client stops waiting, so that what is known by then still arrives.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.within.unwrap_or(DEADLINE).min(LONGEST).mul_f64(0.95)
+    }
+}
+
+/// A question that is counted once, whatever becomes of it: whoever does not wait for its end has cancelled it.
+struct Told<'a> {
+    node: &'a Node,
+    asked: &'a Asked,
+    began: Instant,
+    is_noted: bool,
+}
+
+impl<'a> Told<'a> {
+    fn new(node: &'a Node, asked: &'a Asked) -> Self {
+        Self { node, asked, began: Instant::now(), is_noted: false }
+    }
+
+    fn note(&mut self, outcome: &Result<Arc<Answer>, Refusal>) {
+        self.is_noted = true;
+        self.node.note(self.asked, outcome, self.began.elapsed());
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !self.is_noted {
+            self.note(&Err(Refusal::Cancelled));
+        }
+    }
+}
+
 /// A question that can be cancelled by its name while this lives.
 struct Running<'a> {
     node: &'a Node,
@@ -346,6 +441,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), NodeError> {
+    let limits = options.limits;
     let node = Node::new(options)?;
     let looking = tokio::spawn(outlook::look_around(node.clone()));
     let app = http_edge::router(&node, client_edge::routes(&node).await);
@@ -363,17 +459,13 @@ pub async fn serve(
         let at_once = node.at_once.load(Ordering::Relaxed);
         tokio::time::sleep(if at_once { LAST_WORDS } else { DRAIN }).await;
     };
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a client was gone before its first request");
-        }
-    });
-    let served = tokio::select! {
-        served = axum::serve(listener, app).with_graceful_shutdown(ended).into_future() => served,
-        () = late => Ok(()),
-    };
+    let served = connections::serve(listener, app, limits, node.stopping.clone());
+    tokio::select! {
+        ((), ()) = async { tokio::join!(served, ended) } => {}
+        () = late => {}
+    }
     looking.abort();
-    served.map_err(NodeError::Serve)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -382,7 +474,8 @@ impl Node {
     fn leader() -> Arc<Self> {
         let topology = Topology::parse(include_str!("../topologies/baseline.json")).unwrap();
         let (id, threads) = ("A".to_owned(), NonZeroUsize::MIN);
-        let overrides = Overrides::default();
-        Self::new(Options { topology, id, overrides, dataset_root: None, threads, cache: None }).unwrap()
+        let (overrides, limits) = (Overrides::default(), Limits::default());
+        Self::new(Options { topology, id, overrides, dataset_root: None, threads, cache: None, limits })
+            .unwrap()
     }
 }

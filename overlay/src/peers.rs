@@ -92,6 +92,12 @@ impl Peer {
         self.channel.clone()
     }
 
+    /// It says how many requests it has in hand, and how many it may have.
+    pub(crate) fn told(&self, active: i32, capacity: i32) {
+        let half = |number: i32| u64::from(number.max(0).unsigned_abs());
+        self.load.store(half(active) << 32 | half(capacity), Ordering::Relaxed);
+    }
+
     /// How much of what it can do it is doing, as far as we know.
     pub(crate) fn share_in_use(&self) -> f64 {
         let load = self.load.load(Ordering::Relaxed);
@@ -149,8 +155,7 @@ impl Peer {
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let mut stream = self.client.clone().scan(request).await?.into_inner();
         while let Some(said) = stream.message().await? {
-            let half = |number: i32| u64::from(number.max(0).unsigned_abs());
-            self.load.store(half(said.active) << 32 | half(said.capacity), Ordering::Relaxed);
+            self.told(said.active, said.capacity);
             for part in said.parts {
                 // What was not asked for, or comes twice, is not counted.
                 let place = open.iter().position(|&date| date == part.date);

@@ -3,12 +3,15 @@
 //! A partition is asked for on one way at a time. The other ways, and the other workers that hold it, are what is left
 //! to try when that one fails.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::catalog::Catalog;
 use crate::date::Date;
 use crate::query::Query;
-use crate::topology::{DataPlacement, ProcessId, Role, Topology};
+use crate::topology::{DataPlacement, Process, ProcessId, Role, Topology};
+
+/// Who is to answer for a day that no worker holds; no process is called so, for that has no spaces.
+const NOBODY: &str = "no process";
 
 /// A way to a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(crate) struct Wanted {
     pub(crate) date: Date,
     /// The ways to it, the first one first.
     pub(crate) routes: VecDeque<Route>,
+    /// Lines of its files that are no rows.
+    pub(crate) malformed: u64,
 }
 
 /// A partition that cannot be asked for.
@@ -48,9 +53,24 @@ pub(crate) struct Plan {
     pub(crate) missing: Vec<Missing>,
 }
 
-/// The workers that a process answers for: those below it, seen from the leader.
+/// The workers that a process answers for: a leader for all that it can reach, whoever else leads; the others for those
+/// below them, seen from any leader.
 fn scope(topology: &Topology, of: &ProcessId) -> Vec<ProcessId> {
-    let depths = depths(topology);
+    let is_leader = |process: &&Process| process.role == Role::Leader;
+    let leaders = topology.processes.values().filter(is_leader).map(|process| &process.id);
+    let own = leaders.clone().filter(|leader| *leader == of);
+    let seen_from: Vec<_> = if own.clone().next().is_some() { own.collect() } else { leaders.collect() };
+    let mut below: BTreeSet<ProcessId> = BTreeSet::from([of.clone()]);
+    for leader in seen_from {
+        below.extend(below_seen_from(topology, leader, of));
+    }
+    below.retain(|id| topology.processes.get(id).is_some_and(|process| process.role == Role::Worker));
+    below.into_iter().collect()
+}
+
+/// The processes that are reached from `of` by steps away from the leader.
+fn below_seen_from(topology: &Topology, leader: &ProcessId, of: &ProcessId) -> Vec<ProcessId> {
+    let depths = depths(topology, leader);
     let mut below = vec![of.clone()];
     let mut index = 0;
     while let Some(process) = below.get(index).and_then(|id| topology.processes.get(id)) {
@@ -61,15 +81,14 @@ fn scope(topology: &Topology, of: &ProcessId) -> Vec<ProcessId> {
             }
         }
     }
-    below.retain(|id| topology.processes.get(id).is_some_and(|process| process.role == Role::Worker));
-    below.sort();
     below
 }
 
-fn depths(topology: &Topology) -> BTreeMap<&ProcessId, usize> {
-    let leaders = topology.processes.values().filter(|process| process.role == Role::Leader);
-    let mut depths: BTreeMap<_, _> = leaders.map(|leader| (&leader.id, 0)).collect();
-    let mut queue: VecDeque<_> = depths.keys().copied().collect();
+/// How many steps each process is from a leader. Another leader is a process like others: one that is nearer to a worker
+/// takes nothing from those that are farther.
+fn depths<'a>(topology: &'a Topology, leader: &'a ProcessId) -> BTreeMap<&'a ProcessId, usize> {
+    let mut depths = BTreeMap::from([(leader, 0)]);
+    let mut queue = VecDeque::from([leader]);
     while let Some(id) = queue.pop_front() {
         let deeper = depths[id] + 1;
         for next in topology.processes.get(id).into_iter().flat_map(|process| &process.neighbors) {
@@ -169,6 +188,19 @@ impl Plan {
                 });
             }
         }
+        // Only who answers for all answers for what is nobody's.
+        for &date in catalog.unowned.iter().filter(|_| reach.is_all) {
+            let of_team = |team: &String| topology.teams.get(team).is_some_and(|span| span.contains(date));
+            if query.concerns(date) && query.team.as_ref().is_none_or(of_team) {
+                let why = "it is in the data set, and no worker is to hold it: see teams and date_bounds";
+                plan.missing.push(Missing {
+                    name: date.to_string(),
+                    process: NOBODY.to_owned(),
+                    why: why.to_owned(),
+                    was_late: false,
+                });
+            }
+        }
         let mut ways = BTreeMap::new();
         for (date, workers) in holders {
             let mut routes = Vec::new();
@@ -202,13 +234,20 @@ impl Plan {
             routes.sort_by_key(|(rank, route)| (*rank, turn(&route.worker)));
             if routes.is_empty() {
                 let (process, why) = whys.into_iter().next().map_or_else(
-                    || (workers[0].to_string(), "no way leads to it".to_owned()),
+                    || {
+                        (
+                            workers[0].to_string(),
+                            "no way leads to it but over processes that have asked".to_owned(),
+                        )
+                    },
                     |(worker, why)| (worker.to_string(), why),
                 );
                 plan.missing.push(Missing { name: date.to_string(), process, why, was_late: false });
             } else {
-                plan.wanted
-                    .push(Wanted { date, routes: routes.into_iter().map(|(_, route)| route).collect() });
+                // Copies that are alike were read from the same bytes.
+                let malformed = catalog.workers[&routes[0].1.worker][&date].malformed;
+                let routes = routes.into_iter().map(|(_, route)| route).collect();
+                plan.wanted.push(Wanted { date, routes, malformed });
             }
         }
         plan.missing.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,7 +1,7 @@
 //! Results that are kept: whole, by the name that the question and the data give them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, WeakShared};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::peer_wire::ScanPart;
 use crate::query::{Query, Uid};
@@ -27,6 +27,8 @@ const LARGEST_CHUNK: usize = (4 << 20) - (64 << 10);
 /// Names of released results that are remembered, and for how long.
 const RELEASED: (u64, Duration) = (100_000, Duration::from_secs(3600));
 
+/// Clients of a result that are remembered by name.
+const MOST_HOLDERS: usize = 1000;
 /// Bytes of a part beside its records, more or less: what says where in them each column is.
 const AROUND: usize = 4 << 10;
 
@@ -118,7 +120,7 @@ impl Answer {
     }
 
     /// Bytes in memory.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let parts = self.parts.iter().map(|part| part.arrow.len() + size_of::<Part>() + AROUND);
         parts.sum::<usize>() + self.uid.as_str().len() + 1024
     }
@@ -146,8 +148,8 @@ struct UnderWay<E> {
 #[derive(Debug)]
 pub(crate) struct Results<E> {
     kept: Cache<String, Arc<Answer>>,
-    /// How often a name was handed out, by its digest.
-    handed_out: Cache<u128, Arc<AtomicU64>>,
+    /// To whom a name was handed out, by its digest.
+    handed_out: Cache<u128, Arc<Mutex<Holders>>>,
     /// Digests of names that are no longer good here.
     released: Cache<u128, ()>,
     /// By their names, and by whatever else they depend upon.
@@ -245,26 +247,69 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
         self.released.contains_key(&digest(uid.as_str()))
     }
 
-    /// A client was told of it.
-    pub(crate) async fn hand_out(&self, uid: &Uid) {
-        let count = self.handed_out.get_with(digest(uid.as_str()), async { Arc::default() }).await;
-        count.fetch_add(1, Ordering::Relaxed);
+    /// A client was told of it; a client that is told again has it no second time.
+    pub(crate) async fn hand_out(&self, uid: &Uid, client: &str) {
+        let holders = self.handed_out.get_with(digest(uid.as_str()), async { Arc::default() }).await;
+        locked(&holders).add(xxh3_64(client.as_bytes()));
     }
 
-    /// Forgets it, when the last one who was told of it says so: equal questions share a result. Whether it was there.
-    pub(crate) async fn release(&self, uid: &Uid) -> bool {
-        if let Some(count) = self.handed_out.get(&digest(uid.as_str())).await {
-            let left = |count: u64| Some(count.saturating_sub(1));
-            if count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok_and(|before| before > 1) {
-                return true;
-            }
-        }
-        let was = self.kept.remove(uid.as_str()).await.is_some();
-        if was {
-            self.released.insert(digest(uid.as_str()), ()).await;
-        }
-        was
+    /// To how many it is handed out.
+    pub(crate) async fn handed_out(&self, uid: &Uid) -> u64 {
+        let holders = self.handed_out.get(&digest(uid.as_str())).await;
+        holders.map_or(0, |holders| locked(&holders).count())
     }
+
+    /// A client gives it back; whether it was handed out here. It is there still: equal questions share a result.
+    pub(crate) async fn give_back(&self, uid: &Uid, client: &str) -> bool {
+        let holders = self.handed_out.get(&digest(uid.as_str())).await;
+        holders.is_some_and(|holders| locked(&holders).remove(xxh3_64(client.as_bytes())))
+    }
+
+    /// Forgets it, when the last one who was told of it has given it back.
+    pub(crate) async fn forget(&self, uid: &Uid) {
+        self.kept.invalidate(uid.as_str()).await;
+        self.handed_out.invalidate(&digest(uid.as_str())).await;
+        self.released.insert(digest(uid.as_str()), ()).await;
+    }
+}
+
+/// Those who were told of a result: digests of their names.
+#[derive(Debug, Default)]
+struct Holders {
+    known: HashSet<u64>,
+    /// Beyond those that are remembered.
+    others: u64,
+}
+
+impl Holders {
+    fn add(&mut self, client: u64) {
+        if self.known.len() < MOST_HOLDERS {
+            self.known.insert(client);
+        } else if !self.known.contains(&client) {
+            self.others += 1;
+        }
+    }
+
+    /// One of those who are not remembered, or came under another name, is any.
+    fn remove(&mut self, client: u64) -> bool {
+        if self.known.remove(&client) {
+            return true;
+        }
+        if self.others > 0 {
+            self.others -= 1;
+            return true;
+        }
+        let any = self.known.iter().next().copied();
+        any.is_some_and(|any| self.known.remove(&any))
+    }
+
+    fn count(&self) -> u64 {
+        self.known.len() as u64 + self.others
+    }
+}
+
+fn locked(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
+    holders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn digest(uid: &str) -> u128 {
@@ -392,15 +437,47 @@ mod tests {
         assert!(results.get(uid(1).as_str()).await.is_none(), "that is the whole one's name");
         assert!(results.get(uid(7).as_str()).await.is_some());
         make(1).await;
-        for _ in 0..2 {
-            results.hand_out(&uid(1)).await;
+        for client in ["a", "b", "b"] {
+            results.hand_out(&uid(1), client).await;
         }
-        assert!(results.release(&uid(1)).await);
+        // What the process does with it, if it is the only leader.
+        let release = async |data: u64, client: &str| {
+            let taken = results.give_back(&uid(data), client).await;
+            if taken && results.handed_out(&uid(data)).await == 0 {
+                results.forget(&uid(data)).await;
+            }
+            taken
+        };
+        assert!(release(1, "b").await);
         assert!(results.get(uid(1).as_str()).await.is_some(), "another one has it still");
-        assert!(results.release(&uid(1)).await && !results.release(&uid(1)).await);
+        assert!(release(1, "a").await && !release(1, "a").await);
+        assert!(results.get(uid(1).as_str()).await.is_none(), "b was told twice, and has it once");
         assert!(results.was_released(&uid(1)));
         make(1).await;
         assert!(!results.was_released(&uid(1)));
-        assert!(!results.release(&uid(9)).await && !results.was_released(&uid(9)), "it was never here");
+        assert!(!release(9, "a").await && !results.was_released(&uid(9)), "it was never here");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bound_in_bytes_holds_and_what_had_to_go_is_made_again() {
+        let size = answer(0).size() as u64;
+        let results = Results::<&str>::new(size * 4);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let get = async |data: u64| {
+            let (told, make) = making();
+            let given = told.send(good(data));
+            let got = results.get_or_make(&uid(data), 0, deadline, make).await.unwrap();
+            results.kept.run_pending_tasks().await;
+            given.unwrap();
+            got.matched
+        };
+        for data in 0..100 {
+            assert_eq!(get(data).await, data);
+            assert!(results.size() <= size * 4, "{} bytes", results.size());
+            // The first one is used again and again: others go.
+            assert!(results.get(uid(0).as_str()).await.is_some(), "after {data}");
+        }
+        assert!(results.get(uid(50).as_str()).await.is_none());
+        assert_eq!(get(50).await, 50, "made again");
     }
 }

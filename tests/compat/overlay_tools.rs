@@ -191,6 +191,31 @@ fn an_incomplete_answer_has_an_exit_code_and_names_what_is_missing() {
 }
 
 #[test]
+fn whoever_reads_no_more_has_read_a_whole_answer_or_hears_that_it_is_none() {
+    let mut cluster = Cluster::start(six(), Some(Profile::Parallel));
+    let url = cluster.url("A");
+    // Another question later: what is kept whole stays whole.
+    let unread = |parameter: &str, format: &str| {
+        let arguments = ["client", "--url", &url, "query", parameter, "--partial", "--format", format];
+        let mut command = std::process::Command::new(SLIPRING);
+        let (output, error) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = command.args(arguments).stdout(output).stderr(error).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("it ends");
+        (ended.status.code(), String::from_utf8(ended.stderr).expect("text"))
+    };
+    for format in ["table", "json", "ndjson", "csv"] {
+        assert_eq!(unread("OZONE", format).0, Some(0), "{format}");
+    }
+    cluster.kill("D");
+    for format in ["table", "json", "ndjson", "csv"] {
+        let (code, error) = unread("PM2.5", format);
+        assert_eq!(code, Some(4), "{format}: {error}");
+        assert!(error.contains("missing from D: 20200821"), "{format}: {error}");
+    }
+}
+
+#[test]
 fn what_is_refused_mistaken_or_not_there_has_other_exit_codes() {
     let cluster = Cluster::start(six(), None);
     let url = cluster.url("A");

@@ -338,3 +338,53 @@ async fn with_each_day_on_two_workers_every_answer_is_complete_whichever_is_kill
     assert_eq!(clients.stream.count(Outcome::Incomplete), 0);
     clients.end().await;
 }
+
+/// A process that does nothing at all, until this is dropped.
+struct Frozen(slipring_tests::Process);
+
+impl Frozen {
+    fn new(process: slipring_tests::Process) -> Self {
+        process.pause();
+        Self(process)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_worker_with_copies_elsewhere_slows_the_first_questions_and_not_those_after_them() {
+    let data = TempDir::new().expect("a temporary folder can be made");
+    drop(Rows::write(data.path(), ROWS));
+    let mut overlay = Overlay::new(SLIPRING, ring(), data.path());
+    overlay.start_as(&["--profile", "parallel"]).await;
+    let leader = overlay.grpc("A");
+    let mut number = 0;
+    let mut ask = async |questions: usize| {
+        let mut took = Vec::new();
+        for _ in 0..questions {
+            number += 1;
+            let began = Instant::now();
+            let answer = leader.ask(&Question::new(number).params).await.expect("an answer");
+            assert_eq!(answer.status, "ready", "{answer:?}");
+            took.push(began.elapsed());
+        }
+        took.sort_unstable();
+        took
+    };
+    let calm = ask(100).await;
+    let _frozen = Frozen::new(overlay.process("D"));
+    // Until it is known that it is D, and nobody else, who is silent.
+    let first = ask(10).await;
+    let after = ask(200).await;
+    let [calm, usual] = [&calm, &after].map(|took| took[took.len() * 95 / 100]);
+    measured(&format!(
+        "p95 {calm:.1?} before; with a frozen worker the first ones {:.1?} at most, then p95 {usual:.1?}, {:.1?} at most",
+        first[9], after[199]
+    ));
+    // Keep-alive would give it up after four seconds, in each question.
+    assert!(usual < calm * 4 + Duration::from_millis(50), "{usual:?} instead of {calm:?}");
+}

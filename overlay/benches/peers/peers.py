@@ -7,6 +7,7 @@ count I | records I | arrow I             the filter of round I on DuckDB's tabl
 import glob
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -38,12 +39,8 @@ def load_polars():
 
 
 def read_lines():
-    count = 0
-    for path in glob.glob(FILES):
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                count += chunk.count(b"\n")
-    return count
+    said = subprocess.run(["wc", "-l", *glob.glob(FILES)], capture_output=True, check=True, text=True)
+    return int(said.stdout.split("\n")[-2].split()[0])
 
 
 def ask(kind, number):

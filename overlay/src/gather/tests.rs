@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::*;
 use crate::date::Date;
 use crate::peer_wire::peer_server::{Peer, PeerServer};
-use crate::peer_wire::{CatalogRequest, CatalogResponse, ScanParts};
+use crate::peer_wire::{CatalogRequest, CatalogResponse, GiveBackRequest, GiveBackResponse, ScanParts};
 use crate::topology::{Overrides, Profile, Topology};
 
 /// What a neighbor says to a request, and when.
@@ -34,6 +34,10 @@ fn dates(request: &ScanRequest) -> Vec<u32> {
 #[tonic::async_trait]
 impl Peer for Neighbor {
     async fn catalog(&self, _: Request<CatalogRequest>) -> Result<Response<CatalogResponse>, Status> {
+        Err(Status::unimplemented("nobody asks for it here"))
+    }
+
+    async fn give_back(&self, _: Request<GiveBackRequest>) -> Result<Response<GiveBackResponse>, Status> {
         Err(Status::unimplemented("nobody asks for it here"))
     }
 
@@ -103,7 +107,7 @@ fn says(pause: Duration, most: usize) -> Arc<Behaviour> {
 
 fn wanted(day: u32, routes: &[Route]) -> (Wanted, i64) {
     let date = Date::from_number(20_200_800 + day).unwrap();
-    (Wanted { date, routes: routes.iter().cloned().collect() }, 0)
+    (Wanted { date, routes: routes.iter().cloned().collect(), malformed: 0 }, 0)
 }
 
 /// Asks; which dates came, which did not, and how long it took.
@@ -113,7 +117,11 @@ async fn gather(asker: &Asker, wanted: Vec<(Wanted, i64)>, turn: u32) -> (Vec<u3
     let question =
         Question { query_id: "q", query: &query, hops: &[], deadline: began + Duration::from_secs(8), turn };
     let mut came = Vec::new();
-    let missing = asker.gather(question, wanted, |part| came.push(part.date)).await;
+    let took = |part: ScanPart| {
+        came.push(part.date);
+        Ok(())
+    };
+    let missing = asker.gather(question, wanted, took).await;
     (came.into_iter().filter(|date| *date != 0).collect(), missing.len(), began.elapsed())
 }
 
@@ -251,4 +259,67 @@ fn only_the_step_that_failed_is_struck() {
     assert_eq!(left(Kind::Unreadable, "D"), ["EF"], "D has said it");
     assert_eq!(left(Kind::Changed, "D"), ["EF"]);
     assert_eq!(left(Kind::Unreachable, "X"), ["ED", "BCD", "EBD", "EF"], "a stranger");
+}
+
+/// A neighbor that passes on: for `silent` it waits and says so; the other workers answer at once.
+fn passes_on(id: &'static str, silent: &'static str) -> Arc<Behaviour> {
+    Arc::new(move |request| {
+        let said: Vec<_> = request
+            .routes
+            .iter()
+            .filter(|route| route.path.last().map(String::as_str) != Some(silent))
+            .flat_map(|route| route.asks.iter().map(|ask| (ask.date, route.path.last().cloned())))
+            .map(|(date, worker)| ScanPart { process: worker.unwrap_or_default(), ..part(date) })
+            .collect();
+        let waits = stream::unfold((), move |()| async move {
+            sleep(SHORT).await; // paused clock
+            Some((ScanPart { process: id.to_owned(), elapsed_us: 1, ..ScanPart::default() }, ()))
+        });
+        stream::iter(said).chain(waits).boxed()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_silent_behind_others_is_asked_last_and_not_those_who_wait_for_it() {
+    let (b, e) = (passes_on("B", "D"), passes_on("E", "D"));
+    let (asker, asked) = asker(Profile::Parallel, [("B", b), ("E", e)]);
+    knows(&asker);
+    // Each day on D and on one other, D first.
+    let ways = |other: &str| [&["B", "D"], &["B", other], &["E", "D"], &["E", other]].map(|way| route(way));
+    let days = || vec![wanted(1, &ways("C")), wanted(2, &ways("F")), wanted(3, &ways("G"))];
+    let (came, missing, took) = gather(&asker, days(), 0).await;
+    assert_eq!((came.len(), missing, asker.hedging.hedges()), (3, 0, 1));
+    assert!(took < Duration::from_millis(50), "{took:?}");
+    assert_eq!(asker.hedging.distrusted(Instant::now()), ["D".into()]);
+    asked.lock().unwrap().clear();
+    for _ in 0..50 {
+        let (came, missing, took) = gather(&asker, days(), 0).await;
+        assert_eq!((came.len(), missing), (3, 0));
+        assert!(took < Duration::from_millis(2), "it is not waited for: {took:?}");
+    }
+    assert_eq!(asker.hedging.hedges(), 1);
+    assert!(asked.lock().unwrap().iter().all(|(id, _)| id == "B"), "it is well: {asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_used_is_asked_for_elsewhere() {
+    let (b, e) = (says(SHORT, 31), says(SHORT, 31));
+    let (asker, asked) = asker(Profile::Parallel, [("B", b), ("E", e)]);
+    let query = Query::default();
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let question = Question { query_id: "q", query: &query, hops: &[], deadline, turn: 0 };
+    let days = vec![wanted(1, &[route(&["B", "C"]), route(&["E", "C"]), route(&["E", "D"])])];
+    let mut parts = 0;
+    let refuse_the_first = |part: ScanPart| {
+        parts += u32::from(part.date != 0);
+        if parts == 1 && part.date != 0 { Err("what it sent are no records".to_owned()) } else { Ok(()) }
+    };
+    let missing = asker.gather(question, days, refuse_the_first).await;
+    assert_eq!((missing, parts), (Vec::new(), 2));
+    let order: Vec<_> = asked.lock().unwrap().iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(order, ["B", "E"], "not the same worker over another way");
+    let days = vec![wanted(1, &[route(&["B", "C"])])];
+    let missing =
+        asker.gather(question, days, |part| if part.date == 0 { Ok(()) } else { Err("no".into()) }).await;
+    assert_eq!((missing[0].why.as_str(), missing[0].process.as_str()), ("no", "D"), "as it calls itself");
 }

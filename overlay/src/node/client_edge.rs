@@ -1,9 +1,12 @@
 //! gRPC as clients speak it: the contract's service, health and reflection.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use axum::http::{Extensions, HeaderMap};
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -78,6 +81,15 @@ pub(super) fn time_of<T>(request: &Request<T>) -> Option<Duration> {
     })
 }
 
+/// Who asks, of one that does not say so in the question: the name that it gives itself, or where it comes from.
+pub(super) fn client_of(headers: &HeaderMap, extensions: &Extensions) -> String {
+    let header = |name: &str| headers.get(name)?.to_str().ok().filter(|value| !value.is_empty());
+    let forwarded = || header("x-forwarded-for").and_then(|all| all.split(',').next());
+    let from = || extensions.get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_string());
+    let named = header("x-client-id").or_else(forwarded).map(|name| name.trim().to_owned());
+    named.or_else(from).unwrap_or_default()
+}
+
 /// A question's name, drawn if it has none.
 pub(super) fn named(query_id: String) -> String {
     if query_id.is_empty() { format!("{:032x}", rand::random::<u128>()) } else { query_id }
@@ -88,12 +100,14 @@ impl Edge {
         &self,
         request: Request<QueryRequest>,
     ) -> (Asked, Result<Arc<crate::results::Answer>, Refusal>) {
-        let within = time_of(&request);
+        let (within, unnamed) =
+            (time_of(&request), client_of(request.metadata().as_ref(), request.extensions()));
         let QueryRequest { query_type, query_params, hops, client_id, query_id } = request.into_inner();
         let loops = hops.len() > MOST_HOPS;
         let hops = hops.iter().take(MOST_HOPS).map(|hop| ProcessId::from(hop.as_str())).collect();
         let query_id = named(query_id);
-        let mut asked = Asked { query: Query::default(), hops, client: client_id, query_id, within };
+        let client = if client_id.is_empty() { unnamed } else { client_id };
+        let mut asked = Asked { query: Query::default(), hops, client, query_id, within };
         let refusal = match Query::parse(&query_type, &query_params) {
             _ if loops => Refusal::Loop,
             Err(error) => Refusal::Invalid(error),
@@ -113,10 +127,15 @@ impl Edge {
 impl OverlayNode for Edge {
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
         let (asked, outcome) = self.ask(request).await;
+        if let Ok(answer) = &outcome {
+            self.0.results.hand_out(&answer.uid, &asked.client).await;
+        }
         Ok(Response::new(words::response(&self.0.process.id, &asked, &outcome)))
     }
 
     async fn get_chunk(&self, request: Request<ChunkRequest>) -> Result<Response<ChunkResponse>, Status> {
+        let (within, client) =
+            (time_of(&request), client_of(request.metadata().as_ref(), request.extensions()));
         let ChunkRequest { uid, chunk_index } = request.into_inner();
         let none = |status: &str, total_chunks| ChunkResponse {
             uid: uid.clone(),
@@ -126,9 +145,16 @@ impl OverlayNode for Edge {
             is_last: true,
             status: status.into(),
         };
-        let answer = match self.0.result(&uid).await {
-            Ok(answer) => answer,
-            Err(refusal) => return Ok(Response::new(none(&refusal.status(), 0))),
+        let (answer, _admitted) = match self.0.result(&uid, client, within).await {
+            Ok(read) => read,
+            Err(refusal) => {
+                let mut response = Response::new(none(&refusal.status(), 0));
+                if let Refusal::Rejected(rejected) = refusal {
+                    // The contract's message has no place for it.
+                    response.metadata_mut().insert("retry-after-ms", words::millis(rejected).into());
+                }
+                return Ok(response);
+            }
         };
         let total_chunks = i32::try_from(answer.chunks()).unwrap_or(i32::MAX);
         let data = u64::try_from(chunk_index).ok().and_then(|index| answer.chunk_json(index));
@@ -167,8 +193,9 @@ impl OverlayNode for Edge {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let client = client_of(request.metadata().as_ref(), request.extensions());
         let released = match Uid::parse(&request.into_inner().uid) {
-            Ok((uid, ..)) => self.0.results.release(&uid).await,
+            Ok((uid, ..)) => self.0.release(&uid, &client).await,
             Err(_) => false,
         };
         let status = if released { "released" } else { "not_found" };
@@ -181,23 +208,30 @@ impl OverlayNode for Edge {
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<Self::QueryStreamStream>, Status> {
-        let (asked, outcome) = self.ask(request).await;
-        let summary = words::response(&self.0.process.id, &asked, &outcome);
-        let pieces: Vec<bytes::Bytes> = match outcome {
-            Err(_) => Vec::new(),
-            Ok(answer) => {
-                let parts = answer.parts.iter().flat_map(|part| {
-                    let whole = part.arrow.clone();
-                    (0..whole.len())
-                        .step_by(PIECE)
-                        .map(move |from| whole.slice(from..whole.len().min(from + PIECE)))
-                });
-                let end = bytes::Bytes::from_static(&record::END);
-                std::iter::once(record::PREFIX.clone()).chain(parts).chain([end]).collect()
+        let (asked, mut outcome) = self.ask(request).await;
+        let mut pieces = None;
+        if let Ok(answer) = &outcome {
+            match self.0.outgoing(answer, arrow) {
+                Ok(outgoing) => pieces = Some(outgoing),
+                Err(refusal) => outcome = Err(refusal),
             }
-        };
-        let pieces = stream::iter(pieces).map(|arrow| Ok(StreamPiece { arrow, summary: None }));
+        }
+        let summary = words::response(&self.0.process.id, &asked, &outcome);
+        drop(outcome); // the stream keeps the answer while it needs it
+        let pieces = stream::iter(pieces).flatten().map(|piece| match piece {
+            Ok(arrow) => Ok(StreamPiece { arrow, summary: None }),
+            Err(stalled) => Err(Status::deadline_exceeded(stalled.to_string())),
+        });
         let last = StreamPiece { arrow: bytes::Bytes::new(), summary: Some(summary) };
         Ok(Response::new(Box::pin(pieces.chain(stream::iter([Ok(last)])))))
     }
+}
+
+/// All of an answer as one Arrow IPC stream, in pieces.
+pub(super) fn arrow(answer: Arc<crate::results::Answer>) -> impl Iterator<Item = bytes::Bytes> + Send {
+    let parts = (0..answer.parts.len()).flat_map(move |place| {
+        let whole = answer.parts[place].arrow.clone();
+        (0..whole.len()).step_by(PIECE).map(move |from| whole.slice(from..whole.len().min(from + PIECE)))
+    });
+    std::iter::once(record::PREFIX.clone()).chain(parts).chain([bytes::Bytes::from_static(&record::END)])
 }

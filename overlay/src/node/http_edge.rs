@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::stream;
 use serde_json::{Value, json};
 use tonic::service::Routes;
 
-use super::client_edge::named;
+use super::client_edge::{arrow, client_of, named};
 use super::{Asked, Node, Refusal, echo_edge, survey_edge, watch_edge, words};
 use crate::query::{Query, Uid};
 use crate::record;
@@ -35,6 +34,7 @@ pub(super) fn router(node: &Arc<Node>, services: Routes) -> Router {
         .route("/overlay/metrics", get(move |node| survey_edge::metrics(node, whole)))
         .route("/overlay/watch", get(move |node| watch_edge::watch(node, watched)))
         .route("/overlay/echo", get(echo_edge::echo))
+        .route("/overlay/malformed", get(malformed))
         .route("/overlay/openapi.json", get(openapi))
         .route("/overlay/query", post(query))
         .route("/overlay/query/{uid}", axum::routing::delete(release))
@@ -48,9 +48,38 @@ pub(super) fn router(node: &Arc<Node>, services: Routes) -> Router {
 /// heartbeat of their own.
 async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
     match node.asker.holdings.now() {
-        Some(_) => StatusCode::OK.into_response(),
+        // Who cannot read one day answers for the others: to be started again would help nobody.
+        Some(held) => {
+            match held.iter().filter_map(|(date, held)| Some((date, held.as_ref().err()?))).next() {
+                None => (StatusCode::OK, "").into_response(),
+                Some((date, why)) => {
+                    let unreadable = held.values().filter(|held| held.is_err()).count();
+                    let words = format!(
+                        "{unreadable} of {} partitions cannot be read, {date} because: {why}; it is tried again\n",
+                        held.len()
+                    );
+                    (StatusCode::OK, words).into_response()
+                }
+            }
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "its partitions are still being loaded\n").into_response(),
     }
+}
+
+/// The lines of this process's files that are no rows, and the partitions that it cannot read.
+async fn malformed(State(node): State<Arc<Node>>) -> Response {
+    let held = node.asker.holdings.now().unwrap_or_default();
+    let files = held.values().filter_map(|held| held.as_ref().ok()).flat_map(|partition| {
+        partition.bad_files.iter().map(|(file, lines)| {
+            let told = partition.told.iter().filter(|bad| bad.file == *file);
+            let told: Vec<_> = told.map(|bad| json!({"line": bad.line, "why": bad.why})).collect();
+            json!({"date": partition.date.to_string(), "file": file, "lines": lines, "first": told})
+        })
+    });
+    let unreadable = held.iter().filter_map(|(date, held)| Some((date, held.as_ref().err()?)));
+    let unreadable: Vec<_> =
+        unreadable.map(|(date, why)| json!({"date": date.to_string(), "why": why})).collect();
+    Json(json!({"files": files.collect::<Vec<_>>(), "unreadable": unreadable})).into_response()
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
@@ -97,13 +126,17 @@ fn format_of(headers: &HeaderMap) -> Format {
         .unwrap_or(Format::Cursor)
 }
 
-async fn query(State(node): State<Arc<Node>>, headers: HeaderMap, text: String) -> Response {
-    let client = headers.get("x-client-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+async fn query(
+    State(node): State<Arc<Node>>,
+    extensions: Extensions,
+    headers: HeaderMap,
+    text: String,
+) -> Response {
     let query_id = headers.get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut asked = Asked {
         query: Query::default(),
         hops: Vec::new(),
-        client: client.to_owned(),
+        client: client_of(&headers, &extensions),
         query_id: named(query_id.to_owned()),
         within: None,
     };
@@ -125,6 +158,7 @@ async fn query(State(node): State<Arc<Node>>, headers: HeaderMap, text: String) 
     let format = format_of(&headers);
     let mut response = match format {
         Format::Cursor => {
+            node.results.hand_out(&answer.uid, &asked.client).await;
             let said = words::response(&node.process.id, &asked, &Ok(answer.clone()));
             Json(json!({
                 "uid": said.uid,
@@ -139,28 +173,27 @@ async fn query(State(node): State<Arc<Node>>, headers: HeaderMap, text: String) 
             .into_response()
         }
         Format::Arrow => {
-            let parts = answer.parts.iter().map(|part| part.arrow.clone());
-            let end = bytes::Bytes::from_static(&record::END);
-            let all: Vec<_> = std::iter::once(record::PREFIX.clone())
-                .chain(parts)
-                .chain([end])
-                .map(Ok::<_, std::convert::Infallible>)
-                .collect();
-            typed("application/vnd.apache.arrow.stream", Body::from_stream(stream::iter(all)))
+            typed("application/vnd.apache.arrow.stream", node.outgoing(&answer, arrow).map(Body::from_stream))
         }
         Format::Ndjson => typed(
             "application/x-ndjson",
-            lines(answer.clone(), "", |records, row, out| {
-                records.json(row, out);
-                out.push('\n');
-            }),
+            node.outgoing(&answer, |answer| {
+                lines(answer, "", |records, row, out| {
+                    records.json(row, out);
+                    out.push('\n');
+                })
+            })
+            .map(Body::from_stream),
         ),
         Format::Csv => typed(
             "text/csv; header=present",
-            lines(answer.clone(), record::CSV_HEADER, |records, row, out| records.csv(row, out)),
+            node.outgoing(&answer, |answer| {
+                lines(answer, record::CSV_HEADER, |records, row, out| records.csv(row, out))
+            })
+            .map(Body::from_stream),
         ),
     };
-    if format != Format::Cursor {
+    if format != Format::Cursor && response.status().is_success() {
         let fields = response.headers_mut();
         for (name, count) in [
             ("x-slipring-matched", answer.matched),
@@ -173,8 +206,12 @@ async fn query(State(node): State<Arc<Node>>, headers: HeaderMap, text: String) 
     response
 }
 
-fn typed(kind: &'static str, body: Body) -> Response {
-    ([(header::CONTENT_TYPE, kind)], body).into_response()
+/// A body of this kind, or why there is none.
+fn typed(kind: &'static str, body: Result<Body, Refusal>) -> Response {
+    body.map_or_else(
+        |refusal| refused(&refusal),
+        |body| ([(header::CONTENT_TYPE, kind)], body).into_response(),
+    )
 }
 
 /// Records as lines, written as they are read.
@@ -182,18 +219,16 @@ fn lines(
     answer: Arc<Answer>,
     head: &'static str,
     write: impl Fn(&record::Records<'_>, usize, &mut String) + Copy + Send + 'static,
-) -> Body {
-    let steps = stream::unfold(Some(0_u64), move |from| {
-        let answer = answer.clone();
-        async move {
-            let from = from?;
-            let mut text = if from == 0 { head.to_owned() } else { String::new() };
-            answer.each(from, AT_ONCE, |records, row| write(records, row, &mut text));
-            let next = from + AT_ONCE as u64;
-            Some((Ok::<_, std::convert::Infallible>(text), (next < answer.returned).then_some(next)))
-        }
-    });
-    Body::from_stream(steps)
+) -> impl Iterator<Item = String> + Send {
+    let mut from = Some(0_u64);
+    std::iter::from_fn(move || {
+        let first = from?;
+        let mut text = if first == 0 { head.to_owned() } else { String::new() };
+        answer.each(first, AT_ONCE, |records, row| write(records, row, &mut text));
+        let next = first + AT_ONCE as u64;
+        from = (next < answer.returned).then_some(next);
+        Some(text)
+    })
 }
 
 fn covered(coverage: &Coverage) -> Value {
@@ -208,6 +243,7 @@ fn covered(coverage: &Coverage) -> Value {
         "missing": missing.collect::<Vec<_>>(),
         "rows_scanned": coverage.rows_scanned,
         "visited": visited.collect::<Vec<_>>(),
+        "rows_malformed": coverage.rows_malformed,
     })
 }
 
@@ -232,16 +268,21 @@ fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-async fn chunk(State(node): State<Arc<Node>>, Path((uid, chunk)): Path<(String, String)>) -> Response {
-    let answer = match node.result(&uid).await {
-        Ok(answer) => answer,
+async fn chunk(
+    State(node): State<Arc<Node>>,
+    Path((uid, chunk)): Path<(String, String)>,
+    extensions: Extensions,
+    headers: HeaderMap,
+) -> Response {
+    let (answer, _admitted) = match node.result(&uid, client_of(&headers, &extensions), None).await {
+        Ok(read) => read,
         Err(refusal) => return refused(&refusal),
     };
     let index: Option<u64> = chunk.parse().ok();
     let Some((index, text)) = index.and_then(|index| Some((index, answer.chunk_json(index)?))) else {
         return (StatusCode::NOT_FOUND, Json(json!({"status": "out_of_range"}))).into_response();
     };
-    let mut response = typed("application/json", text.into());
+    let mut response = typed("application/json", Ok(text.into()));
     if index + 1 < answer.chunks()
         && let Ok(link) = format!("</overlay/query/{uid}/{}>; rel=\"next\"", index + 1).parse()
     {
@@ -250,9 +291,16 @@ async fn chunk(State(node): State<Arc<Node>>, Path((uid, chunk)): Path<(String, 
     response
 }
 
-async fn release(State(node): State<Arc<Node>>, Path(uid): Path<String>) -> StatusCode {
+async fn release(
+    State(node): State<Arc<Node>>,
+    Path(uid): Path<String>,
+    extensions: Extensions,
+    headers: HeaderMap,
+) -> StatusCode {
     match Uid::parse(&uid) {
-        Ok((uid, ..)) if node.results.release(&uid).await => StatusCode::NO_CONTENT,
+        Ok((uid, ..)) if node.release(&uid, &client_of(&headers, &extensions)).await => {
+            StatusCode::NO_CONTENT
+        }
         _ => StatusCode::NOT_FOUND,
     }
 }

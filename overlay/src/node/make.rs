@@ -88,8 +88,6 @@ struct Tally {
     days: BTreeMap<u32, Came>,
     /// By name.
     missing: Vec<Missing>,
-    /// Those whose records are none.
-    garbled: Vec<Missing>,
     /// What processes on the way say of themselves.
     passed: BTreeMap<String, i64>,
 }
@@ -145,28 +143,22 @@ impl Tally {
         self.asked = wanted.iter().map(|(wanted, take)| (wanted.date.number(), *take)).collect();
     }
 
-    fn take(&mut self, said: ScanPart) {
+    /// Why it is not taken.
+    fn take(&mut self, said: ScanPart) -> Result<(), String> {
         if said.date == 0 {
             *self.passed.entry(said.process).or_default() += said.elapsed_us;
-            return;
+            return Ok(());
         }
-        let (date, process) = (said.date, said.process.clone());
+        let date = said.date;
         let asked = self.asked.get(&date).copied().unwrap_or_default();
-        match Came::of(said, asked, self.days.get(&date)) {
-            Ok(came) => {
-                self.days.insert(date, came);
-            }
-            Err(why) => {
-                let name = format!("{date:08}");
-                self.garbled.push(Missing { name, process, why, was_late: false });
-            }
-        }
+        let came = Came::of(said, asked, self.days.get(&date))?;
+        self.days.insert(date, came);
+        Ok(())
     }
 
     /// What did not come is not there, even if it was counted before.
     fn lose(&mut self, missing: Vec<Missing>) {
-        let lost = missing.into_iter().chain(self.garbled.drain(..));
-        for missing in lost {
+        for missing in missing {
             if let Ok(date) = missing.name.parse() {
                 self.days.remove(&date);
             }
@@ -212,7 +204,10 @@ impl Tally {
     }
 
     fn coverage(&self, plan: &Plan) -> Coverage {
-        coverage(plan, self.days.len(), &self.missing, self.visits())
+        let answered = plan.wanted.iter().filter(|one| self.days.contains_key(&one.date.number()));
+        let malformed: u64 = answered.map(|one| one.malformed).sum();
+        let rows_malformed = i64::try_from(malformed).unwrap_or(i64::MAX);
+        Coverage { rows_malformed, ..coverage(plan, self.days.len(), &self.missing, self.visits()) }
     }
 }
 
@@ -235,6 +230,7 @@ pub(super) fn coverage(
         missing: missing.iter().map(named).collect(),
         rows_scanned: visited.iter().map(|visit| visit.rows_scanned).sum(),
         visited,
+        rows_malformed: 0,
     }
 }
 

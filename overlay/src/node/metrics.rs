@@ -9,7 +9,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use super::shares::Shares;
+use super::shares::{Ended, Shares};
 use super::wave_counts::WaveCounts;
 use super::{Node, Refusal};
 use crate::results::Answer;
@@ -25,6 +25,9 @@ pub(crate) struct Metrics {
     waiting: IntGauge,
     hedges: IntGauge,
     rows: IntGauge,
+    malformed: IntGauge,
+    unreadable: IntGauge,
+    stream_bytes: IntGauge,
     partition_bytes: IntGauge,
     result_bytes: IntGauge,
     jain: Gauge,
@@ -63,6 +66,14 @@ impl Metrics {
         ));
         let gauge = |name: &str, help: &str| IntGauge::with_opts(opts(name, help)).expect("the name is ours");
         let rows = gauge("slipring_overlay_rows", "Rows of the partitions here.");
+        let malformed =
+            gauge("slipring_overlay_rows_malformed", "Lines of the partitions here that are no rows.");
+        let unreadable = gauge(
+            "slipring_overlay_partitions_unreadable",
+            "Partitions that are to be here and cannot be read.",
+        );
+        let stream_bytes =
+            gauge("slipring_overlay_stream_bytes", "Memory of the answers that are on their way to readers.");
         let partition_bytes = gauge("slipring_overlay_partition_bytes", "Memory of the partitions here.");
         let result_bytes = gauge("slipring_overlay_result_bytes", "Memory of the results that are kept.");
         let jain = Gauge::with_opts(opts(
@@ -82,8 +93,11 @@ impl Metrics {
         let (queries, took, carried) = (queries.expect(known), took.expect(known), carried.expect(known));
         let (active, waiting, hedges) = (active.expect(known), waiting.expect(known), hedges.expect(known));
         let (jain, p99) = (jain.expect(known), p99.expect(known));
-        let all: [Box<dyn Collector>; 11] = [
+        let all: [Box<dyn Collector>; 14] = [
             Box::new(rows.clone()),
+            Box::new(malformed.clone()),
+            Box::new(unreadable.clone()),
+            Box::new(stream_bytes.clone()),
             Box::new(partition_bytes.clone()),
             Box::new(result_bytes.clone()),
             Box::new(queries.clone()),
@@ -106,6 +120,9 @@ impl Metrics {
             waiting,
             hedges,
             rows,
+            malformed,
+            unreadable,
+            stream_bytes,
             partition_bytes,
             result_bytes,
             jain,
@@ -133,13 +150,15 @@ impl Metrics {
             Err(Refusal::NotFound) => "not_found",
         };
         self.queries.with_label_values(&[name]).inc();
-        let served = match outcome {
+        // Whoever was let in has waited, also in vain; served is who has an answer.
+        let ended = match outcome {
             Err(Refusal::Invalid(_) | Refusal::Loop | Refusal::NotFound) => return,
-            Err(Refusal::Rejected(_)) => None,
-            _ => Some(took),
+            Err(Refusal::Rejected(_)) => Ended { is_served: false, took: None },
+            Err(Refusal::Incomplete(_) | Refusal::Cancelled) => Ended { is_served: false, took: Some(took) },
+            Ok(_) => Ended { is_served: true, took: Some(took) },
         };
-        served.iter().for_each(|took| self.took.observe(took.as_secs_f64()));
-        self.shares().note(team, Instant::now(), served);
+        ended.took.iter().for_each(|took| self.took.observe(took.as_secs_f64()));
+        self.shares().note(team, Instant::now(), ended);
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares> {
@@ -162,9 +181,13 @@ impl Metrics {
         self.waiting.set(number(waiting));
         self.hedges.set(i64::try_from(node.asker.hedging.hedges()).unwrap_or(i64::MAX));
         self.result_bytes.set(i64::try_from(node.results.size()).unwrap_or(i64::MAX));
+        self.stream_bytes.set(i64::try_from(node.room.used()).unwrap_or(i64::MAX));
         self.waves.now(node.waves.under_way(), super::watch_edge::MOST - node.watching.available_permits());
         if let Some(held) = node.asker.holdings.now() {
             let partitions = || held.values().filter_map(|held| held.as_ref().ok());
+            let malformed: u64 = partitions().map(|partition| partition.malformed).sum();
+            self.malformed.set(i64::try_from(malformed).unwrap_or(i64::MAX));
+            self.unreadable.set(number(held.values().filter(|held| held.is_err()).count()));
             self.rows.set(number(partitions().map(|partition| partition.rows()).sum()));
             self.partition_bytes.set(number(partitions().map(|partition| partition.size()).sum()));
         }

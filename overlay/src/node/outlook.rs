@@ -71,7 +71,11 @@ async fn watch_one(node: &Node, worker: &ProcessId) {
         if let Ok(said) = said {
             // Nothing waits in between: this is the only task that writes.
             let mut next = (**node.outlook.catalog.load()).clone();
+            let before = next.unowned.clone();
             next.learn(&node.topology, &node.reach.scope, worker, said);
+            for date in next.unowned.difference(&before) {
+                tracing::warn!(%date, "a day of the data set is nobody's: no worker's date_bounds and no team's dates hold it");
+            }
             node.outlook.catalog.store(Arc::new(next));
         }
         let is_known = node.outlook.catalog.load().workers.contains_key(worker);

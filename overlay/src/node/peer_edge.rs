@@ -14,13 +14,19 @@ use super::client_edge::time_of;
 use super::{DEADLINE, LONGEST, Node};
 use crate::gather::micros;
 use crate::peer_wire::peer_server::Peer;
-use crate::peer_wire::{CatalogRequest, CatalogResponse, ScanPart, ScanParts, ScanRequest};
+use crate::peer_wire::{
+    CatalogRequest, CatalogResponse, GiveBackRequest, GiveBackResponse, ScanPart, ScanParts, ScanRequest,
+};
+use crate::query::Uid;
 use crate::topology::ProcessId;
 
 /// Parts that may wait for the one who asked.
 const WAITING: usize = 64;
 /// Bytes of records from which on a message is sent without waiting for more.
 const MESSAGE: usize = 256 << 10;
+/// How long one that passes something on says nothing at first, and at most.
+const SILENT: Duration = Duration::from_millis(2);
+const LONGEST_SILENCE: Duration = Duration::from_millis(256);
 /// Requests of other processes at a time: a leader has a hundred, and there may be some leaders.
 const MOST_CARRIED: usize = 1000;
 
@@ -84,6 +90,16 @@ impl Peer for Edge {
         peer.catalog(&path, hops, deadline).await.map(Response::new)
     }
 
+    async fn give_back(
+        &self,
+        request: Request<GiveBackRequest>,
+    ) -> Result<Response<GiveBackResponse>, Status> {
+        let request = request.into_inner();
+        let (uid, ..) =
+            Uid::parse(&request.uid).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        Ok(Response::new(self.0.given_back(&uid, &request.client, request.step()).await))
+    }
+
     type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanParts, Status>> + Send>>;
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<Self::ScanStream>, Status> {
@@ -108,10 +124,18 @@ impl Peer for Edge {
                 }
             }
         });
-        let said = stream::unfold(parts, move |mut parts| {
+        let said = stream::unfold((parts, SILENT), move |(mut parts, silent)| {
             let node = node.clone();
             async move {
-                let mut together = together(&mut parts).await?;
+                // Whoever waits for others says so, ever more seldom: otherwise it would be taken for the one that is
+                // waited for.
+                let (mut together, silent) = match passes_on {
+                    false => (together(&mut parts).await?, SILENT),
+                    true => match tokio::time::timeout(silent, together(&mut parts)).await {
+                        Ok(together) => (together?, SILENT),
+                        Err(_) => (Vec::new(), (silent * 2).min(LONGEST_SILENCE)),
+                    },
+                };
                 if passes_on {
                     // In each message: nobody waits for a last one when all parts are there.
                     let (process, elapsed_us) = (node.process.id.to_string(), micros(began.elapsed()));
@@ -120,7 +144,7 @@ impl Peer for Edge {
                 // Whoever is nearest to the one who asks says how much it has to do.
                 let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
                 let (active, capacity) = (number(node.load().0), number(crate::admission::MOST));
-                Some((Ok(ScanParts { parts: together, active, capacity }), parts))
+                Some((Ok(ScanParts { parts: together, active, capacity }), (parts, silent)))
             }
         });
         Ok(Response::new(Box::pin(said)))

@@ -47,7 +47,9 @@ impl Whole {
         said.sort_by(|one, other| one.0.id.cmp(&other.0.id));
         let catalog = node.outlook.catalog.load();
         let answer = |(process, said): &(&Process, Result<MetricsResponse, String>)| {
-            said.as_ref().is_ok_and(|said| said.is_healthy).then(|| process.id.clone())
+            // One that cannot read a day answers for its others.
+            let has_days = |said: &MetricsResponse| said.is_healthy || said.data_files_loaded > 0;
+            said.as_ref().is_ok_and(has_days).then(|| process.id.clone())
         };
         let coverage = covered(&catalog, &said.iter().filter_map(answer).collect());
         let shown = |(process, said): &(&Process, _)| {
@@ -59,7 +61,8 @@ impl Whole {
 
 /// How many partitions are known, and for how many of them somebody answers who holds them.
 fn covered(catalog: &Catalog, answering: &BTreeSet<ProcessId>) -> Value {
-    let mut known: BTreeMap<Date, bool> = catalog.unheld.keys().map(|date| (*date, false)).collect();
+    let nobodys = catalog.unheld.keys().chain(&catalog.unowned);
+    let mut known: BTreeMap<Date, bool> = nobodys.map(|date| (*date, false)).collect();
     for (worker, held) in &catalog.workers {
         let answers = answering.contains(worker);
         for (date, day) in held {
@@ -83,7 +86,13 @@ impl Node {
             team: self.process.team.clone(),
             active_requests: number(active),
             max_capacity: number(crate::admission::MOST),
-            is_healthy: held.is_some(),
+            is_healthy: held.as_ref().is_some_and(|held| held.values().all(Result::is_ok)),
+            rows_malformed: held
+                .iter()
+                .flat_map(|held| held.values())
+                .filter_map(|held| held.as_ref().ok())
+                .map(|partition| i64::try_from(partition.malformed).unwrap_or(i64::MAX))
+                .sum(),
             queue_size: number(waiting),
             avg_processing_time_ms: self.metrics.average_ms(),
             data_files_loaded: number(files.map(|partition| partition.files).sum()),
@@ -123,7 +132,8 @@ mod tests {
     #[test]
     fn a_partition_is_covered_while_one_of_those_who_hold_it_answers() {
         let date = |number| Date::from_number(number).unwrap();
-        let day = |unreadable: &str| Day { rows: 1, fingerprint: 1, unreadable: unreadable.into() };
+        let day =
+            |unreadable: &str| Day { rows: 1, fingerprint: 1, unreadable: unreadable.into(), malformed: 0 };
         let id = |name: &str| ProcessId::from(name);
         let mut catalog = Catalog::default();
         catalog.workers.insert(id("C"), [(date(20_200_810), day("")), (date(20_200_811), day(""))].into());

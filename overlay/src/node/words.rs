@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admission::Rejected;
 use crate::query::Mode;
 use crate::results::Answer;
 use crate::topology::ProcessId;
@@ -24,6 +25,11 @@ impl Refusal {
             Self::NotFound => "not_found".into(),
         }
     }
+}
+
+/// When to come again.
+pub(super) fn millis(rejected: Rejected) -> i32 {
+    i32::try_from(rejected.retry_after.as_millis()).unwrap_or(i32::MAX)
 }
 
 fn missing(coverage: &Coverage) -> String {
@@ -70,9 +76,7 @@ pub(super) fn response(
                 _ => None,
             };
             let retry_after_ms = match refusal {
-                Refusal::Rejected(rejected) => {
-                    i32::try_from(rejected.retry_after.as_millis()).unwrap_or(i32::MAX)
-                }
+                Refusal::Rejected(rejected) => millis(*rejected),
                 _ => 0,
             };
             QueryResponse {

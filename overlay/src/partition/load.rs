@@ -20,8 +20,10 @@ use crate::date::Date;
 
 /// Bytes of one file.
 const LARGEST_FILE: u64 = 1 << 30;
-/// Lines of a day that are told one by one; the rest is counted.
+/// Lines of a file that are told one by one; the rest is counted.
 const MOST_TOLD: usize = 20;
+/// Lines of a day that are.
+const MOST_OF_A_DAY: usize = 1000;
 
 /// Why a day cannot be answered for.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +122,7 @@ impl Source {
     /// When a file is none of this kind.
     pub fn parse(&self) -> Result<Partition, LoadError> {
         let mut builder = BatchBuilder::default();
-        let (mut malformed, mut told) = (0, Vec::new());
+        let (mut malformed, mut told, mut bad_files) = (0, Vec::new(), Vec::new());
         for (path, bytes) in &self.files {
             if memchr(0, bytes).is_some() {
                 return Err(LoadError::Binary { path: path.clone() });
@@ -131,7 +133,7 @@ impl Source {
                 malformed += 1;
                 bad += 1;
                 first.get_or_insert(error);
-                if told.len() < MOST_TOLD {
+                if bad <= MOST_TOLD && told.len() < MOST_OF_A_DAY {
                     told.push(Malformed { file: file.clone().into_owned(), line, why: error.to_string() });
                 }
             };
@@ -143,12 +145,15 @@ impl Source {
             {
                 return Err(LoadError::NoRow { path: path.clone(), lines: bad, why });
             }
+            if bad > 0 {
+                bad_files.push((file.clone().into_owned(), bad as u64));
+            }
             builder.cut();
         }
         let (batches, dictionaries) = builder.finish();
         let (date, fingerprint, files) = (self.date, self.fingerprint, self.files.len());
         let counts = Counts::of(&batches);
-        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told, counts })
+        Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told, bad_files, counts })
     }
 }
 
@@ -236,6 +241,18 @@ mod tests {
         );
         let (rows, told) = load_text(&latin).unwrap();
         assert_eq!((rows, told[0].line, told[0].why.as_str()), (1, 2, "it is not UTF-8"));
+    }
+
+    #[test]
+    fn a_file_of_many_bad_lines_hides_none_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.csv"), format!("{ROW}\n{}", "no row\n".repeat(500))).unwrap();
+        fs::write(folder.path().join("b.csv"), format!("{ROW}\nno row\n")).unwrap();
+        let partition = load("20200810".parse().unwrap(), folder.path()).unwrap();
+        assert_eq!((partition.rows(), partition.malformed), (2, 501));
+        assert_eq!(partition.bad_files, [("a.csv".to_owned(), 500), ("b.csv".to_owned(), 1)]);
+        let told: Vec<_> = partition.told.iter().map(|bad| (bad.file.as_str(), bad.line)).collect();
+        assert_eq!((told.len(), told[0], told[20]), (MOST_TOLD + 1, ("a.csv", 2), ("b.csv", 2)));
     }
 
     #[test]

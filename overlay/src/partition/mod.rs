@@ -35,8 +35,10 @@ pub struct Partition {
     pub dictionaries: Dictionaries,
     /// Lines that are no rows.
     pub malformed: u64,
-    /// The first few of them.
+    /// The first few of them of each file.
     pub told: Vec<Malformed>,
+    /// How many of them each file has that has some.
+    pub bad_files: Vec<(String, u64)>,
     counts: Counts,
 }
 

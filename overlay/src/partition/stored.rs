@@ -72,6 +72,7 @@ pub(crate) fn encode(partition: &Partition) -> Result<Vec<u8>, ArrowError> {
         ("files", partition.files.to_string()),
         ("malformed", partition.malformed.to_string()),
         ("told", serde_json::json!(partition.told).to_string()),
+        ("bad_files", serde_json::json!(partition.bad_files).to_string()),
     ];
     let about: HashMap<_, _> = about.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let column = |texts: &Arc<StringArray>| -> ArrayRef { texts.clone() };
@@ -117,6 +118,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Partition, NotStored> {
     let date: Date = about("date")?.parse().map_err(|_| NotStored(None))?;
     let (fingerprint, files, malformed) = (number("fingerprint")?, number("files")?, number("malformed")?);
     let told: Vec<Malformed> = serde_json::from_str(about("told")?).map_err(|_| NotStored(None))?;
+    let bad_files = serde_json::from_str(about("bad_files")?).map_err(|_| NotStored(None))?;
     let text = |batch: &RecordBatch, index: usize| Arc::new(batch.column(index).as_string().clone());
     let sites = [0, 1, 2, 3].map(|index| text(&sites, index));
     let parameters = text(&one_batch(&mut rest, &["parameter"])?.1, 0);
@@ -129,7 +131,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Partition, NotStored> {
     let counts = Counts::of(&batches);
     let dictionaries = Dictionaries { parameters, units, sites };
     let files = usize::try_from(files).map_err(|_| NotStored(None))?;
-    Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told, counts })
+    Ok(Partition { date, fingerprint, files, batches, dictionaries, malformed, told, bad_files, counts })
 }
 
 fn one_batch(rest: &mut &[u8], names: &[&str]) -> Result<(SchemaRef, RecordBatch), NotStored> {

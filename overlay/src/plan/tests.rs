@@ -22,7 +22,7 @@ fn when_a_hop_is_on_the_best_ways_another_one_is_found() {
     let reach = Reach::of(&topology, &"A".into());
     let date = Date::from_number(20_200_810).unwrap();
     let mut catalog = Catalog::default();
-    let day = Day { rows: 1, fingerprint: 7, unreadable: String::new() };
+    let day = Day { rows: 1, fingerprint: 7, ..Day::default() };
     catalog.workers.insert("W".into(), [(date, day)].into());
     let way = |hops: &[&str]| {
         let hops: Vec<_> = hops.iter().map(|&hop| ProcessId::from(hop)).collect();
@@ -35,4 +35,20 @@ fn when_a_hop_is_on_the_best_ways_another_one_is_found() {
     assert_eq!(way(&["P"]).as_deref(), Some("XW"));
     assert_eq!(way(&["X"]).as_deref(), Some("YZVW"));
     assert_eq!(way(&["X", "Z"]), None);
+}
+
+#[test]
+fn a_leader_answers_for_every_worker_whoever_else_leads() {
+    let process = |id: &str, role: &str, port: u16, neighbors: &[&str]| json!({"id": id, "role": role, "team": "green", "host": "127.0.0.1", "port": port, "neighbors": neighbors});
+    // C is one step from L1, as B is; from L2 it is two steps, over B.
+    let file = json!({"leaders": 2, "processes": {
+        "L1": process("L1", "leader", 1001, &["B", "C"]),
+        "L2": process("L2", "leader", 1002, &["B"]),
+        "B": process("B", "team_leader", 1003, &["C"]),
+        "C": process("C", "worker", 1004, &["B"]),
+    }});
+    let topology = Topology::parse(&file.to_string()).unwrap();
+    for id in ["L1", "L2", "B", "C"] {
+        assert_eq!(Reach::of(&topology, &id.into()).scope, ["C".into()], "{id}");
+    }
 }

@@ -19,6 +19,11 @@ const LONGEST_NAME: usize = 256;
 pub struct InvalidQuery(String);
 
 impl InvalidQuery {
+    /// What is wrong is beside the question.
+    pub(crate) fn other(words: String) -> Self {
+        Self(words)
+    }
+
     /// It names a team that is not there.
     pub(crate) fn no_team<'a>(team: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let shown: String = team.chars().take(40).flat_map(char::escape_debug).collect();

@@ -57,3 +57,23 @@ fn to_count_needs_no_thread_that_looks_at_rows() {
         assert_eq!((came.recv().await.unwrap().rows, came.recv().await.unwrap().rows), (0, 2));
     });
 }
+
+#[tokio::test]
+async fn by_capacity_whoever_has_most_left_is_asked_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut asker, _) = worker(folder.path());
+    let channel = || tonic::transport::Endpoint::from_static("http://nobody.asks").connect_lazy();
+    asker.peers = Peers::over(["B", "E", "F", "G"].map(|id| (ProcessId::from(id), channel())));
+    asker.strategies.forwarding = Forwarding::Capacity;
+    let order = |asker: &Asker, turn| {
+        let onward = ["B", "E", "F", "G"].map(|id| (ProcessId::from(id), Vec::new())).into();
+        let order = asker.in_order(onward, turn).into_iter();
+        order.map(|(id, _)| id.to_string()).collect::<Vec<_>>().concat()
+    };
+    for (id, active, capacity) in [("B", 50, 100), ("E", 10, 100), ("F", 3, 4), ("G", 0, 100)] {
+        asker.peers.get(&id.into()).unwrap().told(active, capacity);
+    }
+    assert_eq!(order(&asker, 0), "GEBF", "of what each can do");
+    asker.peers.get(&"G".into()).unwrap().told(99, 100);
+    assert_eq!(order(&asker, 1), "EBFG", "whosever turn it would be");
+}

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::file::{Bounds, File, RawProcess, RawStrategies};
-use super::{DataPlacement, Process, ProcessId, Role, Strategies, Topology};
+use super::{DataPlacement, Process, ProcessId, Role, Strategies, Topology, paths};
 use crate::assignment::identity;
 use crate::date::{Date, Span};
 
@@ -70,7 +71,12 @@ pub(super) fn check(file: File) -> Result<Topology, TopologyError> {
     let strategies = strategies(&file.strategies, &mut mistakes);
     let placement = placement(&file, &mut mistakes);
     let mut teams = contracts_teams();
-    for (team, bounds) in &file.teams {
+    for (key, doubled) in [("processes", &file.processes.doubled), ("teams", &file.teams.doubled)] {
+        for name in doubled {
+            mistakes.note(format_args!("{key}.{name}: it is there twice; one of them has to go"));
+        }
+    }
+    for (team, bounds) in &file.teams.all {
         if let Some(span) = span(&format!("teams.{team}"), bounds, &mut mistakes) {
             teams.insert(team.clone(), span);
         }
@@ -79,7 +85,8 @@ pub(super) fn check(file: File) -> Result<Topology, TopologyError> {
         tracing::warn!(key = unknown, "the overlay's file has a key that means nothing here");
     }
     let leaders = file.leaders.unwrap_or(1);
-    let processes = file.processes.into_iter().map(|(id, raw)| process(&id, raw, &mut mistakes)).collect();
+    let processes =
+        file.processes.all.into_iter().map(|(id, raw)| process(&id, raw, &mut mistakes)).collect();
     let topology = Topology { strategies, placement, processes, teams };
     doubled_ports(&topology, &mut mistakes);
     neighbors(&topology, &mut mistakes);
@@ -117,7 +124,7 @@ fn strategies(raw: &RawStrategies, mistakes: &mut Mistakes) -> Strategies {
 }
 
 fn placement(file: &File, mistakes: &mut Mistakes) -> DataPlacement {
-    let workers = file.processes.values().filter(|process| process.role == Role::Worker).count();
+    let workers = file.processes.all.values().filter(|process| process.role == Role::Worker).count();
     match (file.placement.as_deref(), file.replicas) {
         (None | Some("dates"), None) => DataPlacement::Dates,
         (None | Some("dates"), Some(_)) => {
@@ -192,14 +199,33 @@ fn process(id: &str, raw: RawProcess, mistakes: &mut Mistakes) -> (ProcessId, Pr
 }
 
 fn doubled_ports(topology: &Topology, mistakes: &mut Mistakes) {
-    let mut owners: HashMap<(&str, u16), &ProcessId> = HashMap::new();
+    let mut owners: HashMap<(String, u16), &Process> = HashMap::new();
     for process in topology.processes.values().filter(|process| process.port != 0) {
-        if let Some(other) = owners.insert((&process.host, process.port), &process.id) {
+        let others = addresses(&process.host)
+            .into_iter()
+            .map(|address| owners.insert((address, process.port), process));
+        if let Some(other) = others.collect::<Vec<_>>().into_iter().flatten().next() {
+            let also = match other.host == process.host {
+                true => String::new(),
+                false => format!(", which is {}", other.host),
+            };
             mistakes.note(format_args!(
-                "processes.{}.port: {} is {other}'s already on {}",
-                process.id, process.port, process.host
+                "processes.{}.port: {} is {}'s already on {}{also}",
+                process.id, process.port, other.id, process.host
             ));
         }
+    }
+}
+
+/// What a host is called, however it is written; `localhost` is either loopback.
+fn addresses(host: &str) -> Vec<String> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    match host.parse::<IpAddr>() {
+        Ok(address) => vec![address.to_canonical().to_string()],
+        Err(_) if host == "localhost" => {
+            [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].map(|one| one.to_string()).into()
+        }
+        Err(_) => vec![host],
     }
 }
 
@@ -231,12 +257,20 @@ fn roles(topology: &Topology, leaders: usize, mistakes: &mut Mistakes) {
     }
     for worker in topology.workers() {
         for leader in &all {
-            if topology.paths(&leader.id, &worker.id, &[]).is_empty() {
-                mistakes.note(format_args!(
-                    "processes.{}: no way leads to it from the leader {}",
-                    worker.id, leader.id
-                ));
+            if !topology.paths(&leader.id, &worker.id, &[]).is_empty() {
+                continue;
             }
+            mistakes.note(match paths::shortest(topology, &leader.id, &worker.id, &[]) {
+                None => format!("processes.{}: no way leads to it from the leader {}", worker.id, leader.id),
+                Some(way) => format!(
+                    "processes.{}: the shortest way to it from the leader {} has {} steps; {} are the most: make it \
+                     the neighbor of somebody nearer",
+                    worker.id,
+                    leader.id,
+                    way.len(),
+                    paths::LONGEST
+                ),
+            });
         }
     }
 }
@@ -246,6 +280,12 @@ fn dates(topology: &Topology, mistakes: &mut Mistakes) {
         for worker in topology.workers().filter(|worker| worker.date_bounds.is_some()) {
             mistakes
                 .note(format_args!("processes.{}.date_bounds: placement \"ring\" decides that", worker.id));
+        }
+        if mistakes.0.is_empty()
+            && topology.workers().next().is_some()
+            && let Err(error) = crate::assignment::ring(topology)
+        {
+            mistakes.note(format_args!("placement: these workers have no place on a ring: {error}"));
         }
         let mut places = HashMap::new();
         for worker in topology.workers() {

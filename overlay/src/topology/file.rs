@@ -1,8 +1,11 @@
 //! The file as it is written, before anything in it is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Role, TopologyError};
@@ -11,7 +14,7 @@ use super::{Role, TopologyError};
 pub(super) struct File {
     #[serde(default)]
     pub(super) strategies: RawStrategies,
-    pub(super) processes: BTreeMap<String, RawProcess>,
+    pub(super) processes: Named<RawProcess>,
     /// Of ours: `dates` or `ring`.
     pub(super) placement: Option<String>,
     /// Of ours: with `ring`, how many workers hold each date.
@@ -20,9 +23,48 @@ pub(super) struct File {
     pub(super) leaders: Option<usize>,
     /// Of ours: the dates of teams that the contract does not know.
     #[serde(default)]
-    pub(super) teams: BTreeMap<String, Bounds>,
+    pub(super) teams: Named<Bounds>,
     #[serde(flatten)]
     pub(super) others: BTreeMap<String, Value>,
+}
+
+/// An object of which no key may be there twice: JSON itself would keep the last one and say nothing.
+#[derive(Debug)]
+pub(super) struct Named<T> {
+    pub(super) all: BTreeMap<String, T>,
+    pub(super) doubled: BTreeSet<String>,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), doubled: BTreeSet::new() }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+struct Entries<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+    type Value = Named<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Named<T>, A::Error> {
+        let mut named = Named::default();
+        while let Some((name, value)) = entries.next_entry::<String, T>()? {
+            if named.all.insert(name.clone(), value).is_some() {
+                named.doubled.insert(name);
+            }
+        }
+        Ok(named)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -148,3 +148,87 @@ fn with_a_ring_each_date_is_on_as_many_workers_as_asked_for_and_one_that_goes_mo
         );
     }
 }
+
+#[test]
+fn one_port_is_not_had_twice_under_two_names() {
+    let at = |host: &'static str, other: &'static str| {
+        mistakes(move |file| {
+            file["processes"]["D"]["host"] = host.into();
+            file["processes"]["F"]["host"] = other.into();
+            file["processes"]["F"]["port"] = 60054.into();
+        })
+    };
+    let doubled = "processes.F.port: 60054 is D's already on 127.0.0.1, which is localhost";
+    assert_eq!(at("localhost", "127.0.0.1"), doubled);
+    for (host, other) in [
+        ("::1", "LocalHost."),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("Host", "host."),
+    ] {
+        assert!(at(host, other).starts_with("processes.F.port: 60054 is D's already on "), "{host} {other}");
+    }
+    assert_eq!(at("10.0.0.1", "10.0.0.2") + &at("127.0.0.1", "::1"), "");
+}
+
+#[test]
+fn what_is_there_twice_is_a_mistake() {
+    let twice = SIX.replacen("\"C\":", "\"D\":", 1);
+    let words = Topology::parse(&twice).unwrap_err().to_string();
+    assert!(words.contains("processes.D: it is there twice; one of them has to go"), "{words}");
+    let teams = SIX.replacen(
+        "\"processes\"",
+        "\"teams\": {\"x\": [\"20200101\", \"20200102\"], \"x\": [\"20200103\", \"20200104\"]}, \"processes\"",
+        1,
+    );
+    assert_eq!(
+        Topology::parse(&teams).unwrap_err().to_string(),
+        "teams.x: it is there twice; one of them has to go"
+    );
+}
+
+#[test]
+fn a_way_that_is_too_long_is_called_so() {
+    // P1 … Pn between B and C.
+    let chain = |between: u32| {
+        mistakes(move |file| {
+            let mut last = "B".to_owned();
+            file["processes"]["B"]["neighbors"] = serde_json::json!(["A", "D"]);
+            for number in 1..=between {
+                let mut process = file["processes"]["B"].clone();
+                process["id"] = format!("P{number}").into();
+                process["port"] = (1000 + number).into();
+                process["neighbors"] = serde_json::json!([]);
+                file["processes"][&last]["neighbors"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(format!("P{number}").into());
+                last = format!("P{number}");
+                file["processes"][&last] = process;
+            }
+            file["processes"][&last]["neighbors"].as_array_mut().unwrap().push("C".into());
+        })
+    };
+    assert_eq!(chain(6), "");
+    assert_eq!(
+        chain(7),
+        "processes.C: the shortest way to it from the leader A has 9 steps; 8 are the most: make it the neighbor of \
+         somebody nearer"
+    );
+}
+
+#[test]
+fn a_ring_of_more_workers_than_it_can_hold_is_refused_and_does_not_panic() {
+    let words = mistakes(|file| {
+        file["placement"] = "ring".into();
+        for number in 0..1030_u16 {
+            let id = format!("w{number}");
+            let mut process = file["processes"]["C"].clone();
+            process["id"] = id.as_str().into();
+            process["port"] = (1000 + number).into();
+            file["processes"]["B"]["neighbors"].as_array_mut().unwrap().push(id.as_str().into());
+            file["processes"][&id] = process;
+        }
+    });
+    assert!(words.contains("placement: these workers have no place on a ring: "), "{words}");
+}

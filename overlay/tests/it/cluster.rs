@@ -111,6 +111,7 @@ impl Cluster {
             dataset_root: Some(self.folder.path().to_owned()),
             threads: std::num::NonZeroUsize::MIN,
             cache: None,
+            limits: node::Limits::default(),
         };
         (self.change)(id, &mut options);
         runtime.spawn(async move {

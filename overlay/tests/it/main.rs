@@ -6,4 +6,5 @@ mod data;
 mod disagreements;
 mod failures;
 mod openapi;
+mod promises;
 mod waves;

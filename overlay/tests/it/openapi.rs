@@ -11,14 +11,14 @@ use slipring_overlay::topology::Profile;
 
 use crate::cluster::{Cluster, six};
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
@@ -28,7 +28,13 @@ impl Answer {
     }
 }
 
-fn call(cluster: &Cluster, method: Method, path: &str, accept: &str, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn call(
+    cluster: &Cluster,
+    method: Method,
+    path: &str,
+    accept: &str,
+    body: impl Into<Bytes>,
+) -> Answer {
     let authority = cluster.url("A").trim_start_matches("http://").to_owned();
     cluster.block_on(async {
         let stream = tokio::net::TcpStream::connect(&authority).await.expect("it listens");

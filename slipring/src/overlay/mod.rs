@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 pub(crate) use pool::members;
 use slipring_overlay::disk_cache::DiskCache;
+use slipring_overlay::node::Limits;
 use slipring_overlay::topology::{Chunking, Fairness, Forwarding, Overrides, Profile, Topology};
 
 #[derive(clap::Args)]
@@ -65,6 +66,15 @@ struct Settings {
     /// $XDG_CACHE_HOME or ~/.cache].
     #[arg(long, env = "SLIPRING_CACHE", value_name = "FOLDER")]
     cache: Option<PathBuf>,
+    /// Memory for results that may be asked for again [default: 512].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    results: Option<u32>,
+    /// Memory for answers on their way to readers; who asks when it is full is asked to come later [default: 512].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    streams: Option<u32>,
+    /// Connections at a time [default: 4096].
+    #[arg(long, value_name = "N")]
+    connections: Option<std::num::NonZeroU32>,
 }
 
 impl Settings {
@@ -76,6 +86,17 @@ impl Settings {
             chunking: self.chunking,
             fairness: self.fairness,
             chunk_size: self.chunk_size.map(|size| size as usize),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let usual = Limits::default();
+        let bytes = |mib: Option<u32>, usual: u64| mib.map_or(usual, |mib| u64::from(mib) << 20);
+        Limits {
+            result_bytes: bytes(self.results, usual.result_bytes),
+            stream_bytes: bytes(self.streams, usual.stream_bytes),
+            connections: self.connections.map_or(usual.connections, |most| most.get() as usize),
+            ..usual
         }
     }
 
@@ -109,6 +130,9 @@ impl Settings {
         add("--fairness", self.fairness.map(|strategy| strategy.name().to_owned()));
         add("--chunk-size", self.chunk_size.map(|size| size.to_string()));
         add("--cache", self.cache.as_ref().map(|path| path.display().to_string()));
+        add("--results", self.results.map(|mib| mib.to_string()));
+        add("--streams", self.streams.map(|mib| mib.to_string()));
+        add("--connections", self.connections.map(|most| most.to_string()));
         add("--threads", self.threads.map(|threads| threads.to_string()));
         arguments
     }

@@ -111,9 +111,9 @@ async fn serve(arguments: Arguments, topology: slipring_overlay::topology::Topol
     }
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = settings.threads.unwrap_or_else(cores);
-    let (overrides, cache) = (settings.overrides(), settings.cache());
-    let options =
-        Options { topology, id: id.clone(), overrides, dataset_root: settings.dataset_root, threads, cache };
+    let (overrides, cache, limits) = (settings.overrides(), settings.cache(), settings.limits());
+    let dataset_root = settings.dataset_root;
+    let options = Options { topology, id: id.clone(), overrides, dataset_root, threads, cache, limits };
     signals
         .run_until(&format!("process {id}"), |mut stop| async move {
             let shutdown = async move { stop.asked().await };

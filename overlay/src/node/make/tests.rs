@@ -19,9 +19,13 @@ fn refused(take: i64, sent: &[(usize, i64)]) -> Option<String> {
     let date = a_day(folder.path(), 1, 7);
     let partition = load(date, &folder.path().join(date.to_string())).unwrap();
     let mut tally = Tally::default();
-    tally.ask(&[(Wanted { date, routes: std::collections::VecDeque::default() }, take)]);
-    sent.iter().for_each(|&(rows, matched)| tally.take(said(&partition, rows, matched)));
-    tally.lose(Vec::new());
+    tally.ask(&[(Wanted { date, routes: std::collections::VecDeque::default(), malformed: 0 }, take)]);
+    let refused = sent.iter().find_map(|&(rows, matched)| tally.take(said(&partition, rows, matched)).err());
+    if let Some(why) = refused {
+        // As `gather` says it when nobody else holds the day.
+        let (name, process) = (date.to_string(), "C".to_owned());
+        tally.lose(vec![Missing { name, process, why, was_late: false }]);
+    }
     assert_eq!(tally.days.is_empty(), !tally.missing.is_empty(), "what is garbled is missing");
     tally.missing.pop().map(|missing| missing.why)
 }

@@ -25,6 +25,9 @@ pub(super) struct Coverage {
     pub(super) missing: Vec<Missing>,
     pub(super) rows_scanned: u64,
     pub(super) visited: Vec<Visit>,
+    /// Of one that does not say it yet: none.
+    #[serde(default)]
+    pub(super) rows_malformed: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -66,6 +69,9 @@ impl Coverage {
             counted(self.partitions, "partition"),
             counted(self.rows_scanned, "row")
         );
+        if self.rows_malformed > 0 {
+            text.push_str(&format!("{} left out that are no rows\n", counted(self.rows_malformed, "line")));
+        }
         if !self.missing.is_empty() {
             text.push_str(&self.missing_words());
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Failure;
 use crate::client::INCOMPLETE;
 use crate::client::call::{Balancer, Call};
-use crate::text::{grouped, shown, table};
+use crate::text::{counted, grouped, shown, table};
 
 #[derive(clap::Args)]
 pub(in crate::client) struct Arguments {
@@ -60,6 +60,8 @@ pub(super) struct Metrics {
     chunking_strategy: String,
     fairness_strategy: String,
     recent_logs: Vec<String>,
+    #[serde(default)]
+    rows_malformed: u64,
 }
 
 impl Arguments {
@@ -107,6 +109,15 @@ impl Survey {
         ];
         let mut text = table(&heads, &rows);
         for Surveyed { process, metrics, .. } in &self.processes {
+            if let Some(lines) =
+                metrics.as_ref().map(|metrics| metrics.rows_malformed).filter(|lines| *lines > 0)
+            {
+                let lines = counted(lines, "line");
+                text.push_str(&format!(
+                    "{}: {lines} malformed; GET /overlay/malformed names them\n",
+                    shown(process)
+                ));
+            }
             for line in metrics.iter().flat_map(|metrics| &metrics.recent_logs) {
                 text.push_str(&format!("{}: {}\n", shown(process), shown(line)));
             }
@@ -119,7 +130,12 @@ impl Metrics {
     /// Its state and numbers, as columns of a table.
     pub(super) fn cells(&self) -> [String; 6] {
         [
-            if self.is_healthy { "up" } else { "loading" }.to_owned(),
+            match (self.is_healthy, self.data_files_loaded) {
+                (true, _) => "up",
+                (false, 0) => "loading",
+                (false, _) => "partly", // some of its partitions cannot be read
+            }
+            .to_owned(),
             grouped(self.active_requests),
             grouped(self.max_capacity),
             grouped(self.queue_size),

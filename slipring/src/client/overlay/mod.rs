@@ -63,13 +63,15 @@ impl Failure {
         Self::Refused(answer.status, format!("{}{later}", words.trim()))
     }
 
+    /// Whoever reads has read enough (`| head`).
+    fn is_enough(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// Says it, and with which code to end.
     fn told(&self) -> ExitCode {
         match self {
-            // Whoever reads has read enough (`| head`).
-            Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                return ExitCode::SUCCESS;
-            }
+            _ if self.is_enough() => return ExitCode::SUCCESS,
             _ => eprintln!("slipring: {}", chain(self).trim_end()),
         }
         match self {

@@ -95,11 +95,19 @@ impl Arguments {
 
     pub(in crate::client) async fn run(&self, balancer: &Balancer, as_json: bool) -> ExitCode {
         let format = self.format.unwrap_or(if as_json { Format::Json } else { Format::Table });
-        let mut asking = Asking { arguments: self, session: balancer.session(), url: balancer.url() };
+        let (session, url) = (balancer.session(), balancer.url());
+        let mut asking = Asking { arguments: self, session, url, missing: None };
         match asking.run(format).await {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(INCOMPLETE),
-            Err(failure) => failure.told(),
+            Err(failure) => match asking.missing {
+                // Whoever has read enough has not read that this is not all.
+                Some(words) if failure.is_enough() => {
+                    eprint!("{words}");
+                    ExitCode::from(INCOMPLETE)
+                }
+                _ => failure.told(),
+            },
         }
     }
 }
@@ -108,6 +116,8 @@ struct Asking<'a> {
     arguments: &'a Arguments,
     session: Session<'a>,
     url: &'a str,
+    /// What the answer says is missing.
+    missing: Option<String>,
 }
 
 impl Asking<'_> {
@@ -130,7 +140,8 @@ impl Asking<'_> {
             return Err(Failure::of(&answer));
         }
         let said = serde_json::from_str(&answer.body);
-        let said = said.map_err(|error| Failure::Strange(self.url.to_owned(), error))?;
+        let said: Said = said.map_err(|error| Failure::Strange(self.url.to_owned(), error))?;
+        self.missing = (!is_complete(&said)).then(|| said.coverage.words());
         Ok((answer.body, said, began.elapsed()))
     }
 
