@@ -187,7 +187,7 @@ fn health_and_the_description_of_the_services_are_there_for_any_client() {
 
 /// What a process that counts for Prometheus says of `name`.
 async fn counted(cluster: &Cluster, id: &str, name: &str) -> f64 {
-    let text = String::from_utf8(cluster.get(id, "/metrics").await.body.to_vec()).unwrap();
+    let text = String::from_utf8(cluster.get(id, "/metrics").await.body.to_vec()).expect("metrics are text");
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
     line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
 }
