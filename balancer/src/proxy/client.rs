@@ -61,10 +61,9 @@ impl Http1 {
             _ => Framing::Chunked,
         }
     }
-}
 
-impl Client for Http1 {
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ClientFailure>> {
+    /// The next piece of the present request's body.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ClientFailure>> {
         loop {
             match self.body.next(self.input.data(), TRAILERS).map_err(|_| ClientFailure::Garbled)? {
                 Next::Data { skip, len } => {
@@ -83,16 +82,20 @@ impl Client for Http1 {
                 }
                 Next::End { skip, trailers } => {
                     self.input.consume(skip);
-                    if trailers > 2 {
-                        let mut storage = [EMPTY_HEADER; MOST_FIELDS];
-                        let section = &self.input.data()[..trailers];
-                        chunked::parse_trailers(section, &mut storage).map_err(|_| ClientFailure::Garbled)?;
-                    }
                     self.trailers = trailers;
                     return Poll::Ready(Ok(None));
                 }
             }
         }
+    }
+}
+
+impl Client for Http1 {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, ClientFailure>> {
+        let polled = self.poll_piece(cx);
+        // Nobody knows where its next request would begin.
+        self.keep_alive &= !matches!(polled, Poll::Ready(Err(_)));
+        polled
     }
 
     fn body(&self) -> &[u8] {
@@ -110,7 +113,7 @@ impl Client for Http1 {
         let section = &self.input.data()[..self.trailers];
         let fields = match self.trailers {
             0..=2 => Vec::new(),
-            _ => chunked::parse_trailers(section, &mut storage).expect("they were looked at when they came"),
+            _ => chunked::parse_trailers(section, &mut storage).expect("the decoder has looked at them"),
         };
         emit::last_chunk(out, &fields);
         self.input.consume(std::mem::take(&mut self.trailers));

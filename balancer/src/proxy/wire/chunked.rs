@@ -3,6 +3,8 @@
 //! A decoder never holds data. It is given what has arrived, says which part of it is data and how much of it is
 //! used up, and keeps a few numbers between calls. Extensions are read over and not passed on.
 
+use super::fields::MOST_FIELDS;
+
 /// Digits of a chunk's size: 2^60 bytes are enough.
 const MOST_DIGITS: u8 = 15;
 /// Bytes of extensions in one body; they serve nobody here, and a flood of them costs.
@@ -76,7 +78,7 @@ impl Default for Decoder {
 impl Decoder {
     /// Looks at `input`, the bytes behind those that were used up before. The caller then drops `skip` and the data
     /// (or up to `end`), and calls again with what is left and what has arrived since. Trailers are only found when
-    /// they are there as a whole; `room` is how many bytes of them the caller can hold.
+    /// they are there as a whole, and are fields; `room` is how many bytes of them the caller can hold.
     pub fn next(&mut self, input: &[u8], room: usize) -> Result<Piece, ChunkError> {
         let mut at = 0;
         while at < input.len() || matches!(self.state, State::End) {
@@ -155,6 +157,10 @@ impl Decoder {
         };
         match end {
             Some(end) if end <= room => {
+                // It is over only when its end was understood: else what is refused here were the next message.
+                if end > 2 {
+                    parse_trailers(&section[..end], &mut [httparse::EMPTY_HEADER; MOST_FIELDS])?;
+                }
                 self.state = State::End;
                 Ok(Piece::End { skip: at, end: at + end })
             }

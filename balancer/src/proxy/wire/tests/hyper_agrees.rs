@@ -98,11 +98,8 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = byte;
         let ours = read(Framing::Chunked, &[&bytes], usize::MAX, 8192);
-        // Whatever is a whole body here is the same body there, unless its trailers are none: those are dropped here.
-        let mut storage = [httparse::EMPTY_HEADER; 128];
-        if let Some(section) = &ours.trailers
-            && super::super::chunked::parse_trailers(section, &mut storage).is_ok()
-        {
+        // Whatever is a whole body here is the same body there.
+        if ours.trailers.is_some() {
             let (data, _) = chunked(&bytes).expect("hyper takes it");
             prop_assert_eq!(&ours.data, &data);
         }
