@@ -91,9 +91,9 @@ impl ReplicaMetrics {
         self.latency.observe(elapsed.as_secs_f64());
     }
 
-    /// Its answers up to now, and those among them with a 5xx.
-    pub fn answers(&self) -> (u64, u64) {
-        (self.classes.iter().map(IntCounter::get).sum(), self.classes[4].get())
+    /// Its answers up to now.
+    pub fn answers(&self) -> u64 {
+        self.classes.iter().map(IntCounter::get).sum()
     }
 
     /// An answer of this replica ended before it was complete, and not because the client went away.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use slipring_tests::bare::{self, Bare};
-use slipring_tests::{Balancer, Setup, wait_until};
+use slipring_tests::{Balancer, Setup, Wire, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(30);
@@ -32,6 +32,13 @@ async fn until_metric(balancer: &Balancer, name: &str, labels: &str, wanted: f64
         if is == wanted { Ok(()) } else { Err(is.to_string()) }
     })
     .await;
+}
+
+/// Asks for an answer; whether it broke off.
+async fn breaks(balancer: &Balancer, path: &str) -> bool {
+    let request = format!("GET {path}?key=7 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = Wire::sending(balancer.main, request).await.answer().await.expect("an answer");
+    !answer.complete
 }
 
 /// Every replica loses every request: without a budget each would be asked for three times as many.
@@ -89,6 +96,41 @@ async fn a_replica_that_fails_is_left_out_and_returns() {
     .await;
     assert_eq!(balancer.metric("slipring_ejected", "").await, 0.0);
     balancer.said(&["a replica is left out"]).await;
+}
+
+/// Its heads are fine: each counted as an answer and ended the row that its broken body had begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_breaks_every_answer_is_left_out() {
+    for path in ["/cut", "/cut-chunked"] {
+        let balancer = setup().start().await;
+        let owner = balancer.owner("7").await;
+        let label = format!("replica=\"{owner}\"");
+        for broken in 0..5 {
+            assert_eq!(balancer.metric("slipring_ejected", &label).await, 0.0, "{path} after {broken}");
+            assert!(breaks(&balancer, path).await);
+        }
+        assert_eq!(balancer.metric("slipring_ejections_total", &label).await, 1.0, "{path}");
+        assert_ne!(balancer.main.get("/x?key=7").await.replica(), owner, "its keys go to the next");
+        balancer.stop().await;
+    }
+}
+
+/// Two of three break, never five in a row: they counted as three that were good, and two that were not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_breaks_most_answers_is_left_out() {
+    let balancer = setup().start().await;
+    let label = format!("replica=\"{}\"", balancer.owner("7").await);
+    wait_until("it is left out", LONG, async || {
+        for _ in 0..10 {
+            balancer.main.get("/x?key=7").await;
+            breaks(&balancer, "/cut").await;
+            breaks(&balancer, "/cut").await;
+        }
+        let ejections = balancer.metric("slipring_ejections_total", &label).await;
+        if ejections > 0.0 { Ok(()) } else { Err(ejections.to_string()) }
+    })
+    .await;
+    balancer.said(&["too few of its requests succeed"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,14 @@
 //! Replicas that answer heartbeats and fail requests: they are left out for a while, and a longer while each time.
 //!
 //! Heartbeats tell whether a replica lives; this tells whether it is any good. It fails when its connection is lost,
-//! it stays silent or what it says is no HTTP (and, if so configured, when it says 5xx). So many failures in a row,
-//! or too small a share of successes over ten seconds, eject it. Never more than a share of the members is out at a
-//! time: when most fail, the fault lies with what they share, and leaving them out helps nobody.
+//! it stays silent, its answer breaks off or what it says is no HTTP (and, if so configured, when it says 5xx). So many
+//! failures in a row, or too small a share of successes over ten seconds, eject it. Never more than a share of the members
+//! is out at a time: when most fail, the fault lies with what they share, and leaving them out helps nobody.
 //!
-//! A request that succeeds pays one load for all this; the looking back is done once a second, by one thread.
+//! An answer counts once, when it has ended: its head alone says nothing of a replica that breaks every body. One that
+//! streams for hours says nothing until then, and one whose client leaves has been good for as long as it was wanted.
+//!
+//! A request that succeeds pays a load and an addition for all this; the looking back is done once a second, by one thread.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -64,6 +67,7 @@ pub struct Health {
     /// Whether a 5xx is one.
     statuses: AtomicBool,
     in_a_row: AtomicU32,
+    successes: AtomicU64,
     failures: AtomicU64,
     ejected: AtomicBool,
     record: Mutex<Record>,
@@ -114,6 +118,7 @@ impl Health {
             limit: AtomicU32::new(policy.failures),
             statuses: AtomicBool::new(policy.statuses),
             in_a_row: AtomicU32::new(0),
+            successes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             ejected: AtomicBool::new(false),
             record: Mutex::default(),
@@ -131,16 +136,18 @@ impl Health {
         self.ejected.load(Ordering::Relaxed)
     }
 
-    /// It answered.
+    /// It answered, and the answer has ended without a fault of its own.
     pub fn answered(&self, status: u16) {
         if status >= 500 && self.statuses.load(Ordering::Relaxed) {
-            self.in_a_row.fetch_add(1, Ordering::Relaxed);
-        } else if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            return self.failed();
+        }
+        self.successes.fetch_add(1, Ordering::Relaxed);
+        if self.in_a_row.load(Ordering::Relaxed) != 0 {
             self.in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
-    /// It did not answer, and is to blame.
+    /// It did not answer, or not to the end, and is to blame.
     pub fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.in_a_row.fetch_add(1, Ordering::Relaxed);
@@ -217,9 +224,8 @@ impl Ejector {
             }
             record.forgive(&self.policy, now);
             let failures = health.failures.load(Ordering::Relaxed);
-            let (answered, of_5xx) = upstream.metrics.answers();
-            let failed = failures + if self.policy.statuses { of_5xx } else { 0 };
-            let too_little = record.mark(answered + failures, failed, &self.policy);
+            let requests = health.successes.load(Ordering::Relaxed) + failures;
+            let too_little = record.mark(requests, failures, &self.policy);
             drop(record);
             if too_little {
                 self.eject(upstream, snapshot, "too few of its requests succeed", now);
@@ -290,6 +296,15 @@ mod tests {
         assert!(!lenient.is_suspicious());
         lenient.obey(&POLICY);
         assert!(lenient.is_suspicious(), "what was seen stays");
+    }
+
+    #[test]
+    fn an_answer_counts_once() {
+        let health = Health::new(Policy { statuses: true, ..POLICY });
+        [200, 404, 500].map(|status| health.answered(status));
+        health.failed();
+        let counted = [&health.successes, &health.failures].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counted, [2, 2]);
     }
 
     #[test]

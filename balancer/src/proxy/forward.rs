@@ -113,6 +113,8 @@ enum Offer {
         reused: bool,
         error: ProxyError,
     },
+    /// Its answer had begun, and broke off.
+    Broke(ProxyError),
     Over(Uncarried),
 }
 
@@ -130,6 +132,11 @@ impl Offer {
             Self::Lost { error, .. } => {
                 use ProxyError::{Garbled, Timeout, Unreachable, Unread};
                 matches!(error, Garbled | Timeout(_) | Unread(_) | Unreachable(_))
+            }
+            // One that stalls perhaps had nothing to say.
+            Self::Broke(error) => {
+                use ProxyError::{SlowReader, Stalled, Unheard};
+                !matches!(error, Stalled(_) | SlowReader(_) | Unheard(_))
             }
             // A crowd says nothing of whom it wants.
             Self::NoPlace(_) | Self::Carried(..) | Self::Over(_) => false,
@@ -160,7 +167,7 @@ fn patience(config: &PoolConfig, proxy: &ProxyConfig) -> Patience {
 impl Pool {
     /// A pool with this fleet, for clients who are treated as `proxy` says.
     pub fn new(config: PoolConfig, proxy: &ProxyConfig, fleet: Fleet, metrics: Arc<Metrics>) -> Self {
-        warn_of(&config);
+        config.forward.upstream.transport.warn(&config.name);
         let patience = patience(&config, proxy);
         let budget = Budget::new(config.forward.retry_budget, proxy.workers);
         let ejector = Ejector::new(config.forward.ejection, metrics.clone());
@@ -178,7 +185,7 @@ impl Pool {
             return self.clone();
         }
         if config.forward.upstream.transport != *self.transport() {
-            warn_of(config);
+            config.forward.upstream.transport.warn(&config.name);
         }
         Arc::new(Self {
             config: config.clone(),
@@ -268,14 +275,17 @@ impl Pool {
             }
             if offer.is_the_replicas_fault() {
                 upstream.health.failed();
+            } else if status > 0 {
+                upstream.health.answered(status);
             }
             self.judge(&upstream);
             match offer {
                 Offer::Carried(outcome, connection) => return Ok(Carried { outcome, flight, connection }),
-                Offer::Over(uncarried) => {
-                    asked.tally.broken_off.set(matches!(uncarried, Uncarried::Broken));
-                    return Err(uncarried);
+                Offer::Broke(_) => {
+                    asked.tally.broken_off.set(true);
+                    return Err(Uncarried::Broken);
                 }
+                Offer::Over(uncarried) => return Err(uncarried),
                 // Its key stays its key: a crowd at one replica is not sent on to the next.
                 Offer::NoPlace(within) => {
                     return Err(Uncarried::Refused(refusal(ProxyError::NoPlace(within))));
@@ -461,19 +471,16 @@ impl Pool {
                 Failure::Before(error) => Offer::Lost { reused, error },
                 Failure::During(error @ (ProxyError::SlowReader(_) | ProxyError::Unheard(_))) => {
                     error.limit().into_iter().for_each(|limit| self.metrics.limit_hit(limit));
-                    Offer::Over(Uncarried::Broken)
+                    Offer::Broke(error)
                 }
                 Failure::During(error) => {
                     upstream.metrics.broke_off();
-                    if !matches!(error, ProxyError::Stalled(_)) {
-                        upstream.health.failed();
-                    }
                     if let Some(silent) = upstream.complaints.pass(Instant::now()) {
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
                         let replica = &upstream.instance.name;
                         tracing::warn!(%error, cause, replica, silent, "an answer broke off");
                     }
-                    Offer::Over(Uncarried::Broken)
+                    Offer::Broke(error)
                 }
                 Failure::Client(ClientFailure::Gone) => Offer::Over(Uncarried::Gone),
                 Failure::Client(ClientFailure::Garbled) => {
@@ -484,16 +491,5 @@ impl Pool {
                 }
             };
         }
-    }
-}
-
-/// What should not be so for long is said whenever it begins.
-fn warn_of(config: &PoolConfig) {
-    if config.forward.upstream.transport.tls().is_some_and(|tls| !tls.verifies()) {
-        let pool = &*config.name;
-        tracing::warn!(
-            pool,
-            "proxy.upstream_tls is \"insecure\": whoever answers in the place of a replica is believed; set proxy.upstream_ca and \"on\""
-        );
     }
 }

@@ -59,6 +59,16 @@ impl Transport {
         self.tls.as_deref()
     }
 
+    /// What should not be so for long is said whenever it begins.
+    pub fn warn(&self, pool: &str) {
+        if self.tls().is_some_and(|tls| !tls.verifies()) {
+            tracing::warn!(
+                pool,
+                "proxy.upstream_tls is \"insecure\": whoever answers in the place of a replica is believed; set proxy.upstream_ca and \"on\""
+            );
+        }
+    }
+
     /// Says what comes before a request on a connection to `address`: whose it is, and TLS for `protocol`. The caller
     /// has the deadline.
     ///

@@ -100,7 +100,7 @@ impl Upstream {
         metrics: ReplicaMetrics,
     ) -> Self {
         let header = HeaderValue::from_str(&instance.name).expect("a DNS label is a header value");
-        let metrics_before = metrics.answers().0;
+        let metrics_before = metrics.answers();
         Self {
             instance,
             serial: SERIALS.fetch_add(1, Ordering::Relaxed),
@@ -188,7 +188,7 @@ impl Upstream {
 
     /// Whether it has answered requests since this was last asked.
     pub fn has_served(&self) -> bool {
-        let answers = self.metrics.answers().0;
+        let answers = self.metrics.answers();
         self.served.swap(answers, Ordering::Relaxed) != answers
     }
 

@@ -105,7 +105,7 @@ impl Looks {
             return;
         }
         let count = |upstream: &Arc<Upstream>| {
-            let answers = upstream.metrics.answers().0;
+            let answers = upstream.metrics.answers();
             let before = self.counts.get(&upstream.serial).zip(since);
             let per_second = before.map(|(count, since)| {
                 let rate = answers.saturating_sub(count.answers) as f64 / since.as_secs_f64();

@@ -100,7 +100,6 @@ impl<C: Client> Exchange<'_, C> {
         }
         let last = self.upload.is_some() || self.terms.draining.get().is_some();
         upstream.metrics.answered(response.status, self.terms.began.elapsed());
-        upstream.health.answered(response.status);
         self.client.answer(&response, upstream, Manner { last, panic: self.panic });
         self.status = response.status;
         self.reusable = response.keeps_alive();
@@ -156,7 +155,7 @@ impl<C: Client> Exchange<'_, C> {
                 }
                 Next::End { skip, trailers } => {
                     replica.input.consume(skip);
-                    self.end_body(replica, trailers)?;
+                    self.end_body(replica, trailers);
                     self.stage = Stage::Flush;
                     return Ok(Poll::Ready(()));
                 }
@@ -164,17 +163,15 @@ impl<C: Client> Exchange<'_, C> {
         }
     }
 
-    fn end_body(&mut self, replica: &mut Connection, trailers: usize) -> Result<(), Failure> {
+    fn end_body(&mut self, replica: &mut Connection, trailers: usize) {
         if trailers <= 2 {
             self.client.end(&[]); // an empty line, or no section at all
         } else {
             let mut storage = [EMPTY_HEADER; MOST_FIELDS];
             let section = &replica.input.data()[..trailers];
-            let fields = chunked::parse_trailers(section, &mut storage)
-                .map_err(|_| Failure::During(ProxyError::Garbled))?;
-            self.client.end(&fields);
+            let fields = chunked::parse_trailers(section, &mut storage);
+            self.client.end(&fields.expect("the decoder has looked at them"));
         }
         replica.input.consume(trailers);
-        Ok(())
     }
 }

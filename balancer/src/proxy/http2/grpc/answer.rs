@@ -120,6 +120,7 @@ impl Body for Answering {
                     let upstream = &carried.flight.upstream;
                     // A caller that leaves ends it, too.
                     if is_the_replicas_fault(&error) {
+                        carried.has_broken = true;
                         upstream.metrics.broke_off();
                         // The end of a connection counts once, however many answers it breaks off.
                         if error.is_reset() || carried.slot.as_ref().is_some_and(Slot::blames) {

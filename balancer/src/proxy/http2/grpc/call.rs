@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use tokio::task::AbortHandle;
 use super::asking::{Asking, Piece};
 use super::link::Slot;
 use super::words::is_refusal;
+use crate::proxy::forward::Pool;
+use crate::proxy::upstream::Flight;
 
 /// What is left of a call's request when its answer has begun.
 pub(super) type Rest = Option<(SendStream<Bytes>, Asking)>;
@@ -156,14 +159,24 @@ impl Drop for Sending {
 /// Where a call is, for as long as its answer is wanted.
 #[derive(Debug)]
 pub(super) struct Carried {
-    pub(super) flight: crate::proxy::upstream::Flight,
+    pub(super) pool: Arc<Pool>,
+    pub(super) flight: Flight,
     pub(super) slot: Option<Slot>,
     pub(super) traffic: Rc<super::traffic::Traffic>,
+    /// Of its answer.
+    pub(super) status: u16,
+    /// The replica has ended it before its end.
+    pub(super) has_broken: bool,
     pub(super) _sending: Option<Sending>,
 }
 
 impl Drop for Carried {
     fn drop(&mut self) {
+        let upstream = &self.flight.upstream;
+        if !self.has_broken {
+            upstream.health.answered(self.status);
+        }
+        self.pool.judge(upstream);
         if let Some(slot) = self.slot.take() {
             slot.leave(self.traffic.now_ms());
         }

@@ -110,7 +110,7 @@ struct Begun {
 /// Forwards one call and its answer.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
-    pool: &Pool,
+    pool: &Arc<Pool>,
     way: Way<'_>,
     request: Request<Incoming>,
     arrival: &Arrival<'_>,
@@ -139,7 +139,10 @@ pub(super) async fn forward(
         Ok(Begun { response, flight, slot, rest }) => {
             let replica = flight.upstream.header.clone();
             let _sending = rest.map(Sending::beside);
-            let carried = Carried { flight, slot: Some(slot), traffic, _sending };
+            let status = response.status().as_u16();
+            let pool = pool.clone();
+            let carried =
+                Carried { pool, flight, slot: Some(slot), traffic, status, has_broken: false, _sending };
             let mut response = response.map(|body| boxed(Answering::new(body, carried, metrics.clone())));
             response.headers_mut().insert(REPLICA, replica);
             response
@@ -252,14 +255,13 @@ async fn carry(
         }
         let offered = offer(pool, way, &upstream, &head, &mut asking, traffic).await;
         match &offered {
-            Ok((response, ..)) => upstream.health.answered(response.status().as_u16()),
             Err(Unanswered::Unread(lost, slot)) if !is_refusal(&lost.error) && slot.blames() => {
                 upstream.health.failed();
             }
             Err(Unanswered::Unreached(Unreached { error, first: true })) if blames(error, &upstream) => {
                 upstream.health.failed();
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {} // an answer counts when it has ended
         }
         pool.judge(&upstream);
         let lost = match offered {
