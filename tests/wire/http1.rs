@@ -519,3 +519,21 @@ async fn an_upgraded_connection_is_told_of_at_its_end() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("\"bytes\":12,") && text.contains("\"status\":101,"), "{text}");
 }
+
+/// RFC 9110 section 15.2: a client that speaks HTTP/1.0 would take it for its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_http_10_is_told_nothing_before_its_answer() {
+    let balancer = balancer(echo(&[]).await).await;
+    for (version, expected) in [("1.0", &[400][..]), ("1.1", &[100, 400])] {
+        for call in ["POST /add", "DELETE /rm"] {
+            let mut client = client(&balancer).await;
+            let fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n";
+            client.say(format!("{call} HTTP/{version}\r\n{fields}\r\n{{}}")).await;
+            for status in expected {
+                let answer = client.message(Sent::Answer).await.expect("an answer");
+                assert_eq!(answer.status(), *status, "{call} HTTP/{version}: {answer:?}");
+            }
+            assert_eq!(client.rest().await, b"");
+        }
+    }
+}

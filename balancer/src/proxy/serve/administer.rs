@@ -12,6 +12,7 @@ use crate::admin::PAYLOAD_TIMEOUT;
 use crate::proxy::access_log::Tally;
 use crate::proxy::error::{ProxyError, Refusal};
 use crate::proxy::exchange::{Client, ClientFailure};
+use crate::proxy::wire::Version;
 use crate::proxy::wire::request::{Request, RequestError};
 
 /// The largest body of such a call, in bytes.
@@ -48,7 +49,11 @@ impl Talk {
     }
 
     async fn call_body(&mut self, request: &http::Request<()>) -> Result<Vec<u8>, ProxyError> {
-        if request.headers().get(http::header::EXPECT).is_some() {
+        // RFC 9110 section 15.2: whoever speaks HTTP/1.0 knows no such answer.
+        let expects = request.headers().get(http::header::EXPECT);
+        if self.client.version == Version::Http11
+            && expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        {
             self.client.out.bytes().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             if self.flush().await.is_err() {
                 return Err(ProxyError::BadBody);
