@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use slipring_tests::bare;
+use slipring_tests::upstream::whole;
 use slipring_tests::{Balancer, RawAnswer, Setup, Wire, wait_until};
 use tokio::time::timeout;
 
@@ -38,8 +39,8 @@ const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_often_is_told_when_to_come_again() {
-    let setup = setup().set("proxy.max_requests_per_second_per_client", 1).set("proxy.burst_per_client", 3);
-    let balancer = setup.start().await;
+    let setup = strangers().set("proxy.max_requests_per_second_per_client", 1);
+    let balancer = setup.set("proxy.burst_per_client", 3).start().await;
     let mut client = Wire::to(balancer.main).await;
     let mut statuses = Vec::new();
     for _ in 0..8 {
@@ -60,6 +61,44 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
         if answer.status == 200 { Ok(()) } else { Err(answer.status.to_string()) }
     })
     .await;
+}
+
+/// All who came through a trusted proxy had one bucket, the proxy's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_is_that_of_the_client_whom_a_trusted_proxy_names() {
+    let setup = setup().set("proxy.max_requests_per_second_per_client", 1).set("proxy.burst_per_client", 2);
+    let balancer = setup.start().await;
+    let mut proxy = Wire::to(balancer.main).await;
+    let mut ask = async |fields: &str| {
+        proxy.send(format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        proxy.answer().await.expect("the connection stays").status
+    };
+    for nobody in ["", "X-Forwarded-For: unknown\r\n", "X-Forwarded-For: 127.0.0.1, ::1\r\n"] {
+        for _ in 0..8 {
+            assert_eq!(ask(nobody).await, 200, "{nobody:?}");
+        }
+    }
+    // What its clients have written themselves stands before what the proxy has.
+    let own =
+        |n: u8, who: &str| format!("X-Forwarded-For: 6.6.6.{n}\r\nX-Forwarded-For: 7.7.7.{n}, {who}\r\n");
+    for who in ["10.9.9.1", "10.9.9.2, 127.0.0.1", "10.9.9.3:4660", "2001:db8::1", "[2001:db8:1::1]:80"] {
+        let mut statuses = Vec::new();
+        for n in 0..8 {
+            statuses.push(ask(&own(n, who)).await);
+        }
+        assert_eq!(statuses[..2], [200; 2], "{who}: others have not used up what is its own");
+        assert!(statuses.contains(&429), "{who}: {statuses:?}");
+    }
+    let mut streams = balancer.main.streams().await;
+    let mut statuses = Vec::new();
+    for n in 0..16_u8 {
+        let request = balancer.main.stream(hyper::Method::GET, "/x");
+        let named = if n < 8 { "unknown".to_owned() } else { format!("7.7.7.{n}, 10.9.9.4") };
+        let request = request.header("x-forwarded-for", named).body(whole("")).expect("valid");
+        statuses.push(streams.send_request(request).await.expect("an answer").status().as_u16());
+    }
+    assert_eq!(statuses[..10], [200; 10], "over HTTP/2 as well");
+    assert!(statuses[10..].contains(&429), "{statuses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,11 +230,6 @@ async fn every_request_has_a_line() {
     let setup = setup().set("log.access", "json").set("log.file", "access.log");
     let balancer = setup.start().await;
     let file = setup.folder().join("access.log");
-    let hostile =
-        "GET /a\"b\\c%0a?q={} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nConnection: close\r\n\r\n";
-    assert_eq!(ask(&balancer, hostile).await.status, 200);
-    assert_eq!(ask(&balancer, "GET /x HTTP/1.1\r\n\r\n").await.status, 400);
-    assert_eq!(balancer.main.call(hyper::Method::POST, "/die", "").await.status, 502);
     let lines = async |wanted: usize| {
         wait_until("the lines are written", LONG, async || {
             let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
@@ -205,6 +239,14 @@ async fn every_request_has_a_line() {
         })
         .await
     };
+    let hostile =
+        "GET /a\"b\\c%0a?q={} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nConnection: close\r\n\r\n";
+    // A line is written when its answer has gone: the next is asked for behind it.
+    assert_eq!(ask(&balancer, hostile).await.status, 200);
+    lines(1).await;
+    assert_eq!(ask(&balancer, "GET /x HTTP/1.1\r\n\r\n").await.status, 400);
+    lines(2).await;
+    assert_eq!(balancer.main.call(hyper::Method::POST, "/die", "").await.status, 502);
     let first = lines(3).await;
     let line = &first[0];
     assert_eq!((&line["path"], &line["request_id"]), (&"/a\"b\\c%0a?q={}".into(), &"mine".into()));

@@ -359,6 +359,7 @@ async fn streams_at_a_time_are_limited() {
 async fn an_upgrade_counts_once_against_a_clients_rate() {
     let upstream = Upstream::serve(answer).await;
     let setup = Setup::new(SLIPRING).upstreams([&upstream]).set("proxy.burst_per_client", 1);
+    let setup = setup.set("proxy.trusted", "192.0.2.0/24"); // or nobody would be counted here
     let balancer = setup.set("proxy.max_requests_per_second_per_client", 1).start().await;
     let mut frames = Frames::silent(balancer.main).await;
     let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n";
@@ -457,4 +458,61 @@ async fn no_more_is_taken_ahead_than_was_allowed() {
     let wider = frames.until(|frame| frame.kind == kind::WINDOW_UPDATE && frame.stream == 0).await;
     let by = u32::from_be_bytes(wider.expect("an update").payload.try_into().expect("four bytes"));
     assert_eq!(65_535 + by as usize, CONNECTION);
+}
+
+/// RFC 9110 section 9.3.2: an answer to HEAD has no body, a refusal neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_a_head_has_no_body() {
+    let ends =
+        raw::replica(async |mut connection: Raw, _| drop(connection.message(Sent::Request).await)).await;
+    let balancer = Setup::fixed(SLIPRING, &[ends]).start().await;
+    let mut frames = Frames::to(balancer.main).await;
+    let lost = [(":method", "HEAD"), (":scheme", "http"), (":path", "/x"), (":authority", "a")];
+    let two_hosts = [&lost[..], &[("host", "b")]].concat();
+    let no_path = [&lost[..2], &[(":path", "?x"), (":authority", "a")]].concat();
+    for (stream, fields) in [(1, &lost[..]), (3, &two_hosts), (5, &no_path)] {
+        frames.send(&headers(stream, flag::END_STREAM, fields)).await;
+        let head = frames.until(|frame| frame.kind == kind::HEADERS).await.expect("an answer");
+        assert_eq!((head.stream, head.flags & flag::END_STREAM), (stream, flag::END_STREAM), "{fields:?}");
+    }
+    let request = balancer.main.stream(Method::HEAD, "/x").body(whole("")).expect("valid");
+    let response = balancer.main.streams().await.send_request(request).await.expect("an answer");
+    assert_eq!(response.status(), 502);
+    let length = response.headers()["content-length"].to_str().expect("text");
+    assert!(length.parse::<u64>().expect("a number") > 0, "that of the body that a GET gets");
+}
+
+/// What a replica would read as no line of HTTP/1, or as another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_none_reaches_no_replica() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let saw = seen.clone();
+    let address = raw::replica(move |mut connection: Raw, _| {
+        let saw = saw.clone();
+        async move {
+            while let Some(head) = connection.take_until(b"\r\n\r\n").await {
+                let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+                saw.lock().expect("sound").push(line);
+                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    let balancer = Setup::fixed(SLIPRING, &[address]).start().await;
+    let mut frames = Frames::to(balancer.main).await;
+    let mut stream = 1;
+    for path in ["?x", "/\u{e9}", "*", "http://b/x"] {
+        frames.send(&headers(stream, flag::END_STREAM, &good(path))).await;
+        let answer = frames.until(|frame| frame.stream == stream).await.expect("the connection stays");
+        let refused = match answer.kind {
+            kind::HEADERS => answer.payload[0] == 0x8c, // :status 400 (RFC 7541 appendix A)
+            kind => kind == kind::RST_STREAM,
+        };
+        assert!(refused, "{path}: {answer:?}");
+        stream += 2;
+    }
+    frames.send(&headers(stream, flag::END_STREAM, &good("/fine"))).await;
+    let head = frames.until(|frame| frame.stream == stream).await.expect("an answer");
+    assert_eq!((head.kind, head.payload[0]), (kind::HEADERS, 0x88), ":status 200");
+    assert_eq!(*seen.lock().expect("sound"), ["GET /fine HTTP/1.1"]);
 }

@@ -43,7 +43,7 @@ impl CalmConfig {
             rate: r.key(
                 "proxy.max_requests_per_second_per_client", AtReload,
                 "0",
-                "Requests of one client a second, beyond them 429; 0: any number.",
+                "Requests of one client a second, beyond them 429; 0: any number. Of what comes from proxy.trusted, whom X-Forwarded-For names last beside those is charged; nobody, if it names none.",
                 parse::number(0_u32..=1_000_000),
             ),
             burst: r.key(

@@ -87,12 +87,13 @@ impl Clients {
         Some(Guest(Some(Box::new((self.clone(), client)))))
     }
 
-    /// Counts a request, or says how long the client has to wait for the next.
-    pub fn request(&self, client: IpAddr) -> Result<(), Duration> {
+    /// Counts a request, or says how long the client has to wait for the next. `client` says whose it is, if that is known;
+    /// it is asked only if there is a limit.
+    pub fn request(&self, client: impl FnOnce() -> Option<IpAddr>) -> Result<(), Duration> {
         if self.limits.rate == 0 {
             return Ok(());
         }
-        self.request_at(client, self.began.elapsed())
+        client().map_or(Ok(()), |client| self.request_at(client, self.began.elapsed()))
     }
 
     fn request_at(&self, client: IpAddr, now: Duration) -> Result<(), Duration> {

@@ -4,8 +4,9 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::Full;
 use httpdate::HttpDate;
 
@@ -216,10 +217,15 @@ impl Refusal {
         body.len()
     }
 
-    /// The answer for the client.
-    pub fn response(self) -> Response<Full<Bytes>> {
+    /// The answer for a client that speaks HTTP/2. `bodyless`: it asked with HEAD.
+    pub fn response(self, bodyless: bool) -> Response<Full<Bytes>> {
         let status = self.error.status();
         let mut response = failure(status, &self.error.to_string());
+        if bodyless {
+            let body = std::mem::take(response.body_mut());
+            let length = body.size_hint().exact().unwrap_or_default();
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(FORWARDED));
         }

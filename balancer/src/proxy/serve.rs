@@ -4,6 +4,7 @@ mod administer;
 mod idle;
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -24,10 +25,11 @@ use super::tunnel::{End, Passed, tunnel};
 use super::watch::Ticket;
 use super::wire::body::BodyReader;
 use super::wire::emit::{self, Arrival, ClientName};
-use super::wire::fields::room;
+use super::wire::fields::{Known, known, room};
 use super::wire::request::{Request, RequestError, head_end, is_idempotent};
 use super::wire::{Framing, Version};
 use super::worker::{Place, Worker};
+use crate::config::ProxyConfig;
 use crate::limit::Limit;
 use administer::as_http;
 pub use idle::Session;
@@ -360,7 +362,7 @@ impl Talk {
         // One that is upgraded is counted where it is answered, as the first of its connection.
         let plan = if let Some(upgrade) = upgrade {
             Plan::Upgrade(upgrade)
-        } else if let Err(wait) = pools.calm.clients.request(self.place.whose.peer.ip()) {
+        } else if let Err(wait) = pools.calm.clients.request(|| self.charged(limits, &request)) {
             Plan::Refuse(ProxyError::TooOften(wait))
         } else if let Way::Administer = way {
             Plan::Administer(as_http(&request)?)
@@ -389,6 +391,13 @@ impl Talk {
             Plan::Forward(Forwarded { pool, head, key, to_head, idempotent, upgrade, expects })
         };
         Ok(Planned { plan, framing: request.framing, to_head })
+    }
+
+    /// Whose rate a request counts against.
+    fn charged(&self, config: &ProxyConfig, request: &Request<'_>) -> Option<IpAddr> {
+        let named =
+            request.fields.iter().rev().filter(|field| known(field.name) == Some(Known::ForwardedFor));
+        self.place.whose.charged(config, named.map(|field| field.value))
     }
 
     /// Sends a refusal after which another request may follow, if the client allows. Whether it may.

@@ -38,6 +38,23 @@ impl Whose {
         !self.is_unknown && config.trusts(self.peer.ip())
     }
 
+    /// Whose rate a request of its counts against. Of a proxy that is trusted: the last in `named`, the values of its
+    /// `X-Forwarded-For` from the last to the first, who is no such proxy as well. What stands before that one anybody may
+    /// have written. `None`: it names nobody, and brings many clients, whom we cannot count.
+    pub fn charged<'a>(&self, config: &ProxyConfig, named: impl Iterator<Item = &'a [u8]>) -> Option<IpAddr> {
+        if !self.is_trusted(config) {
+            return Some(self.peer.ip());
+        }
+        let items = named.flat_map(|value| value.rsplit(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+        for item in items.filter(|item| !item.is_empty()) {
+            let client = address(item)?;
+            if !config.trusts(client) {
+                return Some(client);
+            }
+        }
+        None
+    }
+
     /// As who it may administer: one who is unknown comes from nowhere.
     pub fn caller(&self) -> SocketAddr {
         match self.is_unknown {
@@ -55,4 +72,11 @@ impl Whose {
     pub fn ends(&self, here: impl FnOnce() -> Option<SocketAddr>) -> Option<Ends> {
         Some(Ends { client: self.peer, here: self.here.or_else(here)?, is_unknown: self.is_unknown })
     }
+}
+
+/// An address as proxies write it in `X-Forwarded-For`, some of them with a port.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
 }

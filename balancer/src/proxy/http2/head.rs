@@ -1,14 +1,14 @@
 //! The head of a request of HTTP/2, read as one of HTTP/1.
 
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap};
-use http::{Uri, request};
+use http::{Method, Uri, request};
 use http_body::Body;
 use httparse::Header;
 use hyper::body::Incoming;
 
 use crate::proxy::error::ProxyError;
 use crate::proxy::wire::fields::{FieldError, said};
-use crate::proxy::wire::request::{Request, RequestError, Target, is_host};
+use crate::proxy::wire::request::{Request, RequestError, Target, is_host, is_path};
 use crate::proxy::wire::{Framing, Version};
 
 /// Whether a request names one host (RFC 9113 section 8.3.1): in `:authority`, in `Host`, or the same in both. What
@@ -63,23 +63,25 @@ pub(super) fn fields<'a>(headers: &'a HeaderMap, cookies: Option<&'a [u8]>) -> V
     fields.chain(cookies.map(|value| Header { name: "cookie", value })).collect()
 }
 
+/// Where a request goes: what would be no line of HTTP/1 reaches no replica as one.
+pub(super) fn target<'a>(method: &Method, uri: &'a Uri) -> Result<Target<'a>, RequestError> {
+    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    match is_path(method.as_str(), path_and_query) {
+        true => Ok(Target { path_and_query, authority }),
+        false => Err(RequestError::Target),
+    }
+}
+
 pub(super) fn as_head<'a>(
     head: &'a request::Parts,
     fields: &'a [Header<'a>],
     framing: Framing,
 ) -> Result<Request<'a>, ProxyError> {
-    let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let target = target(&head.method, &head.uri)?;
     let said = said(fields).map_err(RequestError::from)?;
-    if head.method == http::Method::CONNECT {
+    if head.method == Method::CONNECT {
         return Err(RequestError::Connect.into());
     }
-    Ok(Request {
-        method: head.method.as_str(),
-        target: Target { path_and_query, authority },
-        version: Version::Http2,
-        fields,
-        said,
-        framing,
-    })
+    Ok(Request { method: head.method.as_str(), target, version: Version::Http2, fields, said, framing })
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
@@ -269,7 +269,11 @@ impl Peer {
         if let Err(error) = head::names_one_host(request.uri(), request.headers()) {
             return Some(error);
         }
-        if let Err(wait) = pools.calm.clients.request(self.whose.peer.ip()) {
+        if let Err(error) = head::target(request.method(), request.uri()) {
+            return Some(error.into());
+        }
+        let named = || request.headers().get_all("x-forwarded-for").iter().rev().map(HeaderValue::as_bytes);
+        if let Err(wait) = pools.calm.clients.request(|| self.whose.charged(&pools.config, named())) {
             return Some(ProxyError::TooOften(wait));
         }
         (request.headers().len() > pools.config.calm.max_header_fields).then(|| RequestError::Fields.into())
@@ -302,8 +306,13 @@ impl Peer {
     }
 
     /// Refuses what is not carried. One who is `noted` here is told of nowhere else.
-    fn turn_away(&self, error: ProxyError, noted: Option<Box<Noted>>) -> Response<AnswerBody> {
-        let response = self.refuse(error.into());
+    fn turn_away(
+        &self,
+        error: ProxyError,
+        bodyless: bool,
+        noted: Option<Box<Noted>>,
+    ) -> Response<AnswerBody> {
+        let response = self.refuse(error.into(), bodyless);
         if let Some(noted) = noted {
             self.tell(&noted, &response);
         }
@@ -326,20 +335,22 @@ impl Peer {
         way: Way<'_>,
         noted: Option<Box<Noted>>,
     ) -> Response<AnswerBody> {
+        let to_head = request.method() == Method::HEAD;
         if let Some(error) = self.unwelcome(pools, &request) {
-            return self.turn_away(error, noted);
+            return self.turn_away(error, to_head, noted);
         }
         let pool = match way {
             Way::Administer => return self.administer(request).await,
             Way::Nowhere => {
-                return self.refuse(ProxyError::NoRoute(request.uri().path().to_owned()).into());
+                let error = ProxyError::NoRoute(request.uri().path().to_owned());
+                return self.refuse(error.into(), to_head);
             }
             Way::To(pool) => pool,
         };
         let (done, answered) = oneshot::channel();
         tokio::task::spawn_local(self.clone().carry_and_log(pool.clone(), request, done, noted));
         // Whoever carries it answers, unless the client has gone away.
-        answered.await.unwrap_or_else(|_| self.refuse(ProxyError::Died.into()))
+        answered.await.unwrap_or_else(|_| self.refuse(ProxyError::Died.into(), to_head))
     }
 
     async fn carry_and_log(
@@ -366,18 +377,19 @@ impl Peer {
     ) {
         let began = std::time::Instant::now();
         let (head, body) = request.into_parts();
+        let to_head = head.method == Method::HEAD;
         let framing = framing(&head.headers, &body);
         let most = pool.config.forward.max_body_bytes;
         let mut client = Http2::new(body, most, done);
         if matches!(framing, Framing::Length(length) if length > most) {
-            return client.refuse(self.refuse(ProxyError::TooLarge.into()));
+            return client.refuse(self.refuse(ProxyError::TooLarge.into(), to_head));
         }
         let cookies = cookies(&head.headers);
         let fields = fields(&head.headers, cookies.as_deref());
         let (mut text, key) = (Vec::with_capacity(512), {
             let head = match as_head(&head, &fields, framing) {
                 Ok(head) => head,
-                Err(error) => return client.refuse(self.refuse(error.into())),
+                Err(error) => return client.refuse(self.refuse(error.into(), to_head)),
             };
             (key::of(&pool.config.forward.key, &head, &self.name), head)
         });
@@ -400,7 +412,7 @@ impl Peer {
             ticket: &ticket,
             patience: pool.patience,
             framing,
-            to_head: head.method == "HEAD",
+            to_head,
             may_upgrade: false,
             expects: false, // it would never be told
             began,
@@ -421,7 +433,7 @@ impl Peer {
             Ok(carried) => client.delivered(&ticket, pool.patience.idle, carried.flight).await,
             Err(Uncarried::Refused(refusal)) => {
                 tally.status.set(refusal.error.status().as_u16());
-                client.refuse(self.refuse(refusal));
+                client.refuse(self.refuse(refusal, to_head));
             }
             Err(Uncarried::Broken | Uncarried::Gone) => {}
         }
@@ -443,9 +455,10 @@ impl Peer {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<AnswerBody> {
+    /// `bodyless`: it asked with HEAD.
+    fn refuse(&self, refusal: Refusal, bodyless: bool) -> Response<AnswerBody> {
         self.worker.front.refused(&refusal, self.whose.peer.ip());
-        refusal.response().map(whole)
+        refusal.response(bodyless).map(whole)
     }
 }
 

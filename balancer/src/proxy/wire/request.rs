@@ -18,6 +18,9 @@ pub enum RequestError {
     /// Neither 1.0 nor 1.1.
     #[error("the version of HTTP is not supported here")]
     Version,
+    /// What HTTP/2 has for a path is none, or has bytes that a line of HTTP/1 has not.
+    #[error("the path is not acceptable: it begins with / and has its other bytes in percent-encoding")]
+    Target,
     /// Too many fields.
     #[error("the request has too many header fields")]
     Fields,
@@ -147,14 +150,11 @@ pub fn is_idempotent(method: &str) -> bool {
 
 /// RFC 9112 section 3.2: origin-form, absolute-form, or `*` for OPTIONS.
 fn target<'a>(method: &str, text: &'a str) -> Result<Target<'a>, RequestError> {
-    if !text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'#') {
+    if is_path(method, text) {
+        return Ok(Target { path_and_query: text, authority: None });
+    }
+    if !is_visible(text) {
         return Err(RequestError::Syntax);
-    }
-    if text.starts_with('/') {
-        return Ok(Target { path_and_query: text, authority: None });
-    }
-    if text == "*" && method == "OPTIONS" {
-        return Ok(Target { path_and_query: text, authority: None });
     }
     let scheme = ["http://", "https://"]
         .into_iter()
@@ -171,6 +171,15 @@ fn target<'a>(method: &str, text: &'a str) -> Result<Target<'a>, RequestError> {
         path if path.starts_with('/') => Ok(Target { path_and_query: path, authority: Some(authority) }),
         _ => Err(RequestError::Syntax),
     }
+}
+
+/// Whether a request line may have it for its target, whoever wrote it: a path, or `*` for OPTIONS.
+pub(crate) fn is_path(method: &str, text: &str) -> bool {
+    is_visible(text) && (text.starts_with('/') || text == "*" && method == "OPTIONS")
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'#')
 }
 
 /// A host and perhaps a port (RFC 9110 section 7.2); the userinfo of old is not one (section 4.2.4).
