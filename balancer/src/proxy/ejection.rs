@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn an_answer_counts_once() {
         let health = Health::new(Policy { statuses: true, ..POLICY });
-        [200, 404, 500].map(|status| health.answered(status));
+        [200, 404, 500].into_iter().for_each(|status| health.answered(status));
         health.failed();
         let counted = [&health.successes, &health.failures].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counted, [2, 2]);
