@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use slipring_analyser::run::{
 use slipring_analyser::scan::scan;
 use slipring_analyser::source::LogFile;
 use slipring_analyser::{folder, ranges};
-use slipring_store::{Clock, Memory, Store, open};
+use slipring_store::{Clock, Memory, StepClock, Store, Timestamp, open};
 use tokio::sync::watch;
 
 fn options(folder: &Path) -> Options {
@@ -412,7 +413,10 @@ async fn where_no_checkpoint_can_be_written_it_is_said_and_the_run_goes_on() {
 #[tokio::test]
 async fn a_second_coordinator_is_refused_and_a_standby_hears_that_it_is_finished() {
     let logs = mixed();
-    let store = memory();
+    // A microsecond passes whenever somebody looks: each renewal is seen, and no lease runs out, however slow the machine is.
+    let looks = AtomicI64::new(0);
+    let store: Arc<dyn Store> =
+        Arc::new(Memory::new(Clock::new(move || Timestamp(looks.fetch_add(1, Ordering::Relaxed)))));
     let lease = Duration::from_millis(400);
     let asked = |standby| Options { lease, standby, workers: 0, is_shared: true, ..options(logs.path()) };
     let first = tokio::spawn(analyse(store.clone(), asked(false), Tell::nobody()));
@@ -449,14 +453,12 @@ async fn a_second_coordinator_is_refused_and_a_standby_hears_that_it_is_finished
 #[tokio::test]
 async fn a_coordinator_that_dies_is_followed_by_one_that_goes_on() {
     let logs = mixed();
-    let store = memory();
-    let asked = Options {
-        lease: Duration::from_millis(400),
-        workers: 1,
-        is_shared: true,
-        size: NonZeroU64::new(2000),
-        ..options(logs.path())
-    };
+    // Leases run out when the test says so.
+    let steps = StepClock::default();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(steps.clock()));
+    let lease = Duration::from_millis(400);
+    let asked =
+        Options { lease, workers: 1, is_shared: true, size: NonZeroU64::new(2000), ..options(logs.path()) };
     let whole = run(memory(), options(logs.path())).await.unwrap();
     for _ in 0..3 {
         let (tell, seen) = events();
@@ -476,6 +478,7 @@ async fn a_coordinator_that_dies_is_followed_by_one_that_goes_on() {
             _ = analyse(store.clone(), asked.clone(), tell) => panic!("it ended"),
             () = some => {}
         }
+        steps.advance(lease);
     }
     let (tell, seen) = events();
     let analysis = run_telling(store, asked, tell).await.unwrap();
