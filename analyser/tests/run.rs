@@ -22,6 +22,9 @@ use slipring_analyser::{folder, ranges};
 use slipring_store::{Clock, Memory, StepClock, Store, Timestamp, open};
 use tokio::sync::watch;
 
+/// For what must happen soon.
+const WAIT: Duration = Duration::from_secs(60);
+
 fn options(folder: &Path) -> Options {
     Options {
         folder: folder.to_owned(),
@@ -502,10 +505,70 @@ async fn queue_of(store: &dyn Store) -> String {
     tokio::time::timeout(Duration::from_secs(20), open).await.unwrap()
 }
 
+/// A machine that slept: all leases have run out, whether or not another coordinator was there to take over.
+#[tokio::test]
+async fn a_coordinator_whose_lease_ran_out_goes_on_unless_another_took_over() {
+    for is_deposed in [false, true] {
+        let logs = mixed();
+        let steps = StepClock::default();
+        let store: Arc<dyn Store> = Arc::new(Memory::new(steps.clock()));
+        let lease = Duration::from_millis(400);
+        let size = NonZeroU64::new(5_000);
+        let asked = Options { workers: 1, is_shared: true, lease, size, ..options(logs.path()) };
+        // Nothing is read before it has been seen what becomes of the office.
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Mutex::new(Some(gate));
+        let tell = Tell::new(move |event| {
+            if matches!(event, Event::Processing { .. })
+                && let Some(gate) = gate.lock().unwrap().take()
+            {
+                gate.recv_timeout(WAIT).expect("the test lets it go on");
+            }
+        });
+        let coordinator = tokio::spawn(analyse(store.clone(), asked.clone(), tell));
+        let queue = queue_of(&*store).await;
+        let office = queue.rsplit_once('/').expect("a queue is of an office").0;
+        let before = store.tenure(office).await.unwrap().unwrap();
+        steps.advance(lease * 100);
+        if is_deposed {
+            // Another acts as coordinator, and dies.
+            let (tell, seen) = events();
+            let took_over = async {
+                while !seen.lock().unwrap().contains(&Event::TookOver) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = took_over => {}
+                _ = analyse(store.clone(), Options { standby: true, ..asked }, tell) => panic!("it ended"),
+            }
+            steps.advance(lease * 100);
+        } else {
+            let took_again = async {
+                while store.tenure(office).await.unwrap().unwrap().epoch == before.epoch {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(WAIT, took_again).await.expect("it looks after its office");
+        }
+        go_on.send(()).unwrap();
+        let ended = tokio::time::timeout(WAIT, coordinator).await.expect("it goes on").unwrap();
+        match ended {
+            Err(RunError::Deposed) if is_deposed => {}
+            Ok(Ended::Here(analysis, conclusion)) if !is_deposed => {
+                conclusion.conclude().await.unwrap();
+                assert_eq!(analysis.fold, sequential(logs.path(), &Query::default()));
+                check_ledger(logs.path(), &analysis);
+            }
+            other => panic!("{is_deposed}: {other:?}"),
+        }
+    }
+}
+
 /// One worker stops in the middle of reading, and its leases last for ten minutes: only a second reader ends this in time.
 #[tokio::test]
 async fn what_a_slow_worker_holds_is_doubled_and_its_late_results_change_nothing() {
-    const WAIT: Duration = Duration::from_secs(60);
     let logs = mixed();
     let store = memory();
     let lease = Duration::from_secs(600);
