@@ -150,3 +150,50 @@ pub(super) async fn stand(
         sleep((lease / 10).min(Duration::from_millis(250))).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use slipring_store::{Clock, Memory};
+
+    use super::super::event::Tell;
+    use super::{Office, Options, Patient, RunError, put, stand};
+    use crate::fold::Query;
+
+    /// Its lease is over as soon as it begins.
+    async fn office(patient: &Patient) -> Office {
+        let options = Options {
+            folder: PathBuf::new(),
+            query: Query::default(),
+            format: None,
+            workers: 0,
+            size: None,
+            lease: Duration::ZERO,
+            patience: Duration::ZERO,
+            standby: false,
+            is_shared: true,
+            checkpoints: None,
+        };
+        stand(patient, &options, "o", "o/job", None).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_ran_out_is_taken_again_unless_another_has_signed_in() {
+        let store = Arc::new(Memory::new(Clock::system()));
+        let patient = Patient { store, tell: Tell::nobody(), patience: Duration::ZERO };
+        let mut first = office(&patient).await;
+        let epoch = first.epoch;
+        first.keep().await.unwrap();
+        assert!(first.epoch > epoch);
+        let mut second = office(&patient).await;
+        assert!(matches!(first.keep().await, Err(RunError::Deposed)));
+        // The first one had it for a moment, and did nothing.
+        let write = || vec![put("r".to_owned(), Vec::new())];
+        assert!(matches!(second.write(write()).await, Err(RunError::Deposed)));
+        second.keep().await.unwrap();
+        second.write(write()).await.unwrap();
+    }
+}
