@@ -92,7 +92,10 @@ enum Around {
 
 /// A whole run: the plan, two workers and a coordinator, and what is around them.
 fn whole(folder: &Path, around: Around) -> Fold {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("analyser-around");
+    // A database that is just being closed removes its log by name: each run has a folder of its own.
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("analyser-around-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     drop(std::fs::remove_dir_all(&place));
     std::fs::create_dir(&place).expect("the target folder is writable");
     let every = Duration::from_secs(10);
@@ -114,7 +117,7 @@ fn whole(folder: &Path, around: Around) -> Fold {
         Around::Nothing | Around::Checkpoints => "memory:".to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    let fold = runtime.block_on(async {
         let store = open(&url).await.expect("the target folder is writable");
         match run::analyse(store, options, Tell::nobody()).await.expect("it was just written") {
             Ended::Here(analysis, conclusion) => {
@@ -123,7 +126,9 @@ fn whole(folder: &Path, around: Around) -> Fold {
             }
             Ended::Elsewhere { .. } => unreachable!("a store of its own"),
         }
-    })
+    });
+    drop(std::fs::remove_dir_all(&place));
+    fold
 }
 
 struct Contestant<'a> {

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,8 +19,11 @@ use slipring_analyser::run::{
 use slipring_analyser::scan::scan;
 use slipring_analyser::source::LogFile;
 use slipring_analyser::{folder, ranges};
-use slipring_store::{Clock, Memory, Store, open};
+use slipring_store::{Clock, Memory, StepClock, Store, Timestamp, open};
 use tokio::sync::watch;
+
+/// For what must happen soon.
+const WAIT: Duration = Duration::from_secs(60);
 
 fn options(folder: &Path) -> Options {
     Options {
@@ -412,7 +416,10 @@ async fn where_no_checkpoint_can_be_written_it_is_said_and_the_run_goes_on() {
 #[tokio::test]
 async fn a_second_coordinator_is_refused_and_a_standby_hears_that_it_is_finished() {
     let logs = mixed();
-    let store = memory();
+    // A microsecond passes whenever somebody looks: each renewal is seen, and no lease runs out, however slow the machine is.
+    let looks = AtomicI64::new(0);
+    let store: Arc<dyn Store> =
+        Arc::new(Memory::new(Clock::new(move || Timestamp(looks.fetch_add(1, Ordering::Relaxed)))));
     let lease = Duration::from_millis(400);
     let asked = |standby| Options { lease, standby, workers: 0, is_shared: true, ..options(logs.path()) };
     let first = tokio::spawn(analyse(store.clone(), asked(false), Tell::nobody()));
@@ -449,14 +456,12 @@ async fn a_second_coordinator_is_refused_and_a_standby_hears_that_it_is_finished
 #[tokio::test]
 async fn a_coordinator_that_dies_is_followed_by_one_that_goes_on() {
     let logs = mixed();
-    let store = memory();
-    let asked = Options {
-        lease: Duration::from_millis(400),
-        workers: 1,
-        is_shared: true,
-        size: NonZeroU64::new(2000),
-        ..options(logs.path())
-    };
+    // Leases run out when the test says so.
+    let steps = StepClock::default();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(steps.clock()));
+    let lease = Duration::from_millis(400);
+    let asked =
+        Options { lease, workers: 1, is_shared: true, size: NonZeroU64::new(2000), ..options(logs.path()) };
     let whole = run(memory(), options(logs.path())).await.unwrap();
     for _ in 0..3 {
         let (tell, seen) = events();
@@ -476,6 +481,7 @@ async fn a_coordinator_that_dies_is_followed_by_one_that_goes_on() {
             _ = analyse(store.clone(), asked.clone(), tell) => panic!("it ended"),
             () = some => {}
         }
+        steps.advance(lease);
     }
     let (tell, seen) = events();
     let analysis = run_telling(store, asked, tell).await.unwrap();
@@ -499,10 +505,70 @@ async fn queue_of(store: &dyn Store) -> String {
     tokio::time::timeout(Duration::from_secs(20), open).await.unwrap()
 }
 
+/// A machine that slept: all leases have run out, whether or not another coordinator was there to take over.
+#[tokio::test]
+async fn a_coordinator_whose_lease_ran_out_goes_on_unless_another_took_over() {
+    for is_deposed in [false, true] {
+        let logs = mixed();
+        let steps = StepClock::default();
+        let store: Arc<dyn Store> = Arc::new(Memory::new(steps.clock()));
+        let lease = Duration::from_millis(400);
+        let size = NonZeroU64::new(5_000);
+        let asked = Options { workers: 1, is_shared: true, lease, size, ..options(logs.path()) };
+        // Nothing is read before it has been seen what becomes of the office.
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Mutex::new(Some(gate));
+        let tell = Tell::new(move |event| {
+            if matches!(event, Event::Processing { .. })
+                && let Some(gate) = gate.lock().unwrap().take()
+            {
+                gate.recv_timeout(WAIT).expect("the test lets it go on");
+            }
+        });
+        let coordinator = tokio::spawn(analyse(store.clone(), asked.clone(), tell));
+        let queue = queue_of(&*store).await;
+        let office = queue.rsplit_once('/').expect("a queue is of an office").0;
+        let before = store.tenure(office).await.unwrap().unwrap();
+        steps.advance(lease * 100);
+        if is_deposed {
+            // Another acts as coordinator, and dies.
+            let (tell, seen) = events();
+            let took_over = async {
+                while !seen.lock().unwrap().contains(&Event::TookOver) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = took_over => {}
+                _ = analyse(store.clone(), Options { standby: true, ..asked }, tell) => panic!("it ended"),
+            }
+            steps.advance(lease * 100);
+        } else {
+            let took_again = async {
+                while store.tenure(office).await.unwrap().unwrap().epoch == before.epoch {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(WAIT, took_again).await.expect("it looks after its office");
+        }
+        go_on.send(()).unwrap();
+        let ended = tokio::time::timeout(WAIT, coordinator).await.expect("it goes on").unwrap();
+        match ended {
+            Err(RunError::Deposed) if is_deposed => {}
+            Ok(Ended::Here(analysis, conclusion)) if !is_deposed => {
+                conclusion.conclude().await.unwrap();
+                assert_eq!(analysis.fold, sequential(logs.path(), &Query::default()));
+                check_ledger(logs.path(), &analysis);
+            }
+            other => panic!("{is_deposed}: {other:?}"),
+        }
+    }
+}
+
 /// One worker stops in the middle of reading, and its leases last for ten minutes: only a second reader ends this in time.
 #[tokio::test]
 async fn what_a_slow_worker_holds_is_doubled_and_its_late_results_change_nothing() {
-    const WAIT: Duration = Duration::from_secs(60);
     let logs = mixed();
     let store = memory();
     let lease = Duration::from_secs(600);

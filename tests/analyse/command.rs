@@ -1,5 +1,8 @@
 //! `slipring analyse` as a user runs it: the contract's output byte for byte, exit codes, refusals.
 
+mod equal;
+mod memory;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;

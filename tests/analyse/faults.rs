@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use slipring_store::testing::Cluster;
+use slipring_store::{Range, Store};
 use slipring_tests::{Process, require, skipped, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
@@ -57,6 +58,7 @@ impl Member {
 struct Site {
     place: tempfile::TempDir,
     store: String,
+    lease: &'static str,
     members: Vec<Member>,
     expected: String,
 }
@@ -76,7 +78,7 @@ impl Site {
             String::from_utf8_lossy(&made.stdout).lines().skip(1).map(str::to_owned).collect();
         let store = store.unwrap_or_else(|| format!("sqlite:{}", at("store.db")));
         let expected = expected.join("\n");
-        Self { place, store, members: Vec::new(), expected }
+        Self { place, store, lease: "600ms", members: Vec::new(), expected }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -93,7 +95,7 @@ impl Site {
         } else {
             command.args(["worker", "--workers", "1"]);
         }
-        command.args(["--store", &self.store, "--lease", "600ms", "-v"]).stdin(Stdio::null());
+        command.args(["--store", &self.store, "--lease", self.lease, "-v"]).stdin(Stdio::null());
         let child = command.stdout(out.try_clone().expect("a file")).stderr(out).spawn().expect("it starts");
         let process = Process::new(child.id());
         let (is_frozen, is_over) = (false, false);
@@ -251,6 +253,64 @@ async fn whatever_is_killed_or_frozen_the_totals_are_exact_and_the_ledger_adds_u
         faults += schedule(*seed, None).await;
     }
     assert!(faults >= seeds.len() * 2, "{faults} faults: the analyses are too short for them");
+}
+
+/// A worker is frozen while it holds parts, under leases of ten minutes: only a second reader ends this in time. The server
+/// gives up a transaction that it froze in after half a minute.
+#[tokio::test]
+async fn what_a_frozen_worker_holds_is_doubled_long_before_its_lease_is_over() {
+    let Some(cluster) = cluster() else { return };
+    let url = cluster.database().await;
+    let mut site = Site { lease: "10m", ..Site::new(1, Some(url.clone())) };
+    let store = slipring_store::open(&url).await.expect("the server is there");
+    site.start(true);
+    site.start(false);
+    let slow = site.members[1].process;
+    loop {
+        site.until_progress(1).await;
+        assert!(site.results().is_empty(), "it was over before it held anything");
+        slow.pause();
+        wait_until("it is frozen", LONG, async || match slow.state() {
+            Some('T') => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        let told = site.members[1].told();
+        let held = held_by(&*store, slow.pid).await;
+        if held > 0 {
+            println!("frozen with {held} parts after {} were begun", told.matches("] Processing").count());
+            break;
+        }
+        slow.resume();
+    }
+    site.start(false);
+    let result = wait_until("a coordinator has the result", LONG, async || {
+        site.results().pop().ok_or_else(|| site.last_words(0))
+    })
+    .await;
+    assert!(result.contains("Failed workers: 0\n"), "{result}");
+    let fast = site.members[2].told();
+    assert!(fast.contains("takes long - worker 1 reads it too"), "{fast}");
+    site.check("with a frozen worker");
+    // What it found is late, and changes nothing.
+    slow.resume();
+    wait_until("it goes on", LONG, async || match slow.state() {
+        Some('T') => Err("it is frozen".to_owned()),
+        Some(_) => Ok(()),
+        None => Err(site.members[1].told()),
+    })
+    .await;
+    site.check("when it has been woken");
+}
+
+/// Leases of a process.
+async fn held_by(store: &dyn Store, pid: u32) -> usize {
+    let open = store.range(Range::prefix("analyse-open/")).await.expect("the store answers");
+    let [job] = &open[..] else { return 0 };
+    let job: serde_json::Value = serde_json::from_slice(&job.value[1..]).expect("a job is JSON");
+    let running = store.running(job["queue"].as_str().expect("a job has a queue")).await;
+    let of_it = format!(":{pid}:");
+    running.expect("the store answers").iter().filter(|lease| lease.worker.contains(&of_it)).count()
 }
 
 fn cluster() -> Option<Cluster> {

@@ -1,4 +1,8 @@
 //! The office of a coordinator: whoever holds it writes, and nobody else.
+//!
+//! A lease may run out while its holder lives: a machine slept, or had too much to do. If nobody else has acted as
+//! coordinator meanwhile, nothing is lost, and the one who comes back goes on under a new epoch. To tell, whoever takes the
+//! office signs in before anything else: if the last signature is one's own, nobody else has written.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +12,7 @@ use tokio::time::sleep;
 use super::event::Event;
 use super::jobs::{Job, Phase};
 use super::patient::Patient;
-use super::task::decode;
+use super::task::{decode, encode};
 use super::{Options, RunError, life};
 
 /// Who coordinates, and in which store.
@@ -23,7 +27,7 @@ pub(super) struct Office {
 }
 
 impl Office {
-    /// Keeps it.
+    /// Keeps it, or takes it again if it ran out and nobody else has acted.
     pub(super) async fn keep(&mut self) -> Result<(), RunError> {
         if self.held.elapsed() < self.lease / 3 {
             return Ok(());
@@ -31,12 +35,21 @@ impl Office {
         let asked = Instant::now();
         let (patient, name, who) = (&self.patient, &self.name, &self.who);
         match patient.call(|| patient.store.campaign(name, who, self.lease)).await? {
-            Campaign::Held { epoch, .. } if epoch == self.epoch => {
-                self.held = asked;
-                Ok(())
-            }
-            _ => Err(RunError::Deposed),
+            Campaign::Held { epoch, .. } if epoch == self.epoch => {}
+            Campaign::Held { epoch, .. } if self.is_last().await? => self.epoch = epoch,
+            _ => return Err(RunError::Deposed),
         }
+        self.held = asked;
+        Ok(())
+    }
+
+    async fn sign_in(&self) -> Result<(), RunError> {
+        self.write(vec![put(last_key(&self.name), encode(&self.who))]).await
+    }
+
+    /// Whether nobody has signed in since.
+    async fn is_last(&self) -> Result<bool, RunError> {
+        Ok(self.read::<String>(&last_key(&self.name)).await?.as_ref() == Some(&self.who))
     }
 
     /// Writes, if it is still held.
@@ -72,6 +85,11 @@ async fn read<T: serde::de::DeserializeOwned>(patient: &Patient, key: &str) -> R
     record.map(|record| decode(&record.value).map_err(unreadable)).transpose()
 }
 
+/// Where it says who has signed in last.
+fn last_key(name: &str) -> String {
+    format!("{name}/last")
+}
+
 pub(super) fn put(key: String, value: Vec<u8>) -> Change {
     Change::Put { key, value, expect: Expect::Any }
 }
@@ -92,15 +110,21 @@ pub(super) async fn stand(
         match patient.call(|| patient.store.campaign(name, &who, lease)).await? {
             Campaign::Held { epoch, .. } => {
                 let (patient, name) = (patient.clone(), name.to_owned());
-                if let Some(queue) = waited_for
+                if let Some(queue) = &waited_for
                     && let Some(job) = read::<Job>(&patient, job_key).await?
                     && job.phase == Phase::Finished
-                    && job.queue == queue
+                    && job.queue == *queue
                 {
                     patient.call(|| patient.store.resign(&name, epoch)).await?;
                     return Ok(Err(job.by));
                 }
-                return Ok(Ok(Office { patient, name, who, epoch, lease, held: asked }));
+                let office = Office { patient, name, who: who.clone(), epoch, lease, held: asked };
+                match office.sign_in().await {
+                    Ok(()) => return Ok(Ok(office)),
+                    // It ran out at once, and another was there: as if it had never been held.
+                    Err(RunError::Deposed) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Campaign::Taken(tenure) => {
                 match &other {
@@ -124,5 +148,52 @@ pub(super) async fn stand(
             }
         }
         sleep((lease / 10).min(Duration::from_millis(250))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use slipring_store::{Clock, Memory};
+
+    use super::super::event::Tell;
+    use super::{Office, Options, Patient, RunError, put, stand};
+    use crate::fold::Query;
+
+    /// Its lease is over as soon as it begins.
+    async fn office(patient: &Patient) -> Office {
+        let options = Options {
+            folder: PathBuf::new(),
+            query: Query::default(),
+            format: None,
+            workers: 0,
+            size: None,
+            lease: Duration::ZERO,
+            patience: Duration::ZERO,
+            standby: false,
+            is_shared: true,
+            checkpoints: None,
+        };
+        stand(patient, &options, "o", "o/job", None).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_ran_out_is_taken_again_unless_another_has_signed_in() {
+        let store = Arc::new(Memory::new(Clock::system()));
+        let patient = Patient { store, tell: Tell::nobody(), patience: Duration::ZERO };
+        let mut first = office(&patient).await;
+        let epoch = first.epoch;
+        first.keep().await.unwrap();
+        assert!(first.epoch > epoch);
+        let mut second = office(&patient).await;
+        assert!(matches!(first.keep().await, Err(RunError::Deposed)));
+        // The first one had it for a moment, and did nothing.
+        let write = || vec![put("r".to_owned(), Vec::new())];
+        assert!(matches!(second.write(write()).await, Err(RunError::Deposed)));
+        second.keep().await.unwrap();
+        second.write(write()).await.unwrap();
     }
 }

@@ -1,14 +1,19 @@
 //! A transaction on SQLite: read what it is about, decide, write.
 
-use sqlx::SqliteConnection;
+use std::collections::HashMap;
 
-use super::{doing, ids};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::{doing, ids, texts};
 use crate::change::{Change, Effect, Outcome};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::plan::{self, Facts, Plan};
 use crate::rows;
 use crate::rules;
+
+/// Rows of one statement; each takes five of its 32,766 variables.
+const MOST_ROWS: usize = 500;
 
 /// Draws so many numbers; the first of them.
 pub(crate) async fn draw(db: &mut SqliteConnection, many: usize) -> Result<i64, Error> {
@@ -23,48 +28,76 @@ pub(crate) async fn task(
     queue: &str,
     key: &str,
 ) -> Result<Option<(i64, rules::Task)>, Error> {
-    const DOING: &str = "reading a task";
-    type Joined = (i64, i64, i64, i64, Option<i64>, Option<i64>, Option<String>, Option<i64>, Option<i64>);
-    let query = "SELECT t.id, t.state, t.attempt, t.attempts, t.ended_by, l.epoch, l.worker, l.since, l.until
-        FROM slipring_task t LEFT JOIN slipring_lease l ON l.task = t.id WHERE t.queue = $1 AND t.key = $2";
-    let query = sqlx::query_as(query).bind(queue).bind(key);
+    Ok(all_tasks(db, queue, &[key]).await?.remove(&0))
+}
+
+/// Those of these that there are, by their place among the keys.
+async fn all_tasks(
+    db: &mut SqliteConnection,
+    queue: &str,
+    keys: &[&str],
+) -> Result<HashMap<usize, (i64, rules::Task)>, Error> {
+    const DOING: &str = "reading tasks";
+    type Joined =
+        (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<String>, Option<i64>, Option<i64>);
+    let query =
+        "SELECT a.key, t.id, t.state, t.attempt, t.attempts, t.ended_by, l.epoch, l.worker, l.since, l.until
+        FROM json_each($2) a CROSS JOIN slipring_task t ON t.queue = $1 AND t.key = a.value
+        LEFT JOIN slipring_lease l ON l.task = t.id";
+    let query = sqlx::query_as(query).bind(queue).bind(texts(keys));
     let found: Vec<Joined> = query.fetch_all(db).await.map_err(doing(DOING))?;
-    let mut task: Option<(i64, rules::Task)> = None;
-    for (id, state, attempt, attempts, ended_by, epoch, worker, since, until) in found {
+    let mut tasks = HashMap::new();
+    for (place, id, state, attempt, attempts, ended_by, epoch, worker, since, until) in found {
         let row = rows::task((id, state, attempt, attempts, ended_by)).map_err(doing(DOING))?;
-        let (_, task) = task.get_or_insert(row);
+        let (_, task) = tasks.entry(at(place, keys).map_err(doing(DOING))?).or_insert(row);
         if let (Some(epoch), Some(worker), Some(since), Some(until)) = (epoch, worker, since, until) {
             task.leases.push(rows::lease((epoch, worker, since, until)).map_err(doing(DOING))?);
         }
     }
-    Ok(task)
+    Ok(tasks)
 }
 
+/// A place among keys.
+fn at(place: i64, keys: &[&str]) -> Result<usize, sqlx::Error> {
+    let place_of = usize::try_from(place).ok().filter(|place| *place < keys.len());
+    place_of.ok_or_else(|| rows::broken(format!("place {place}")))
+}
+
+/// A number of each key that is there.
+async fn numbers<'a>(
+    db: &mut SqliteConnection,
+    query: &'static str,
+    keys: &[&'a str],
+    what: &'static str,
+) -> Result<HashMap<&'a str, u64>, Error> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = sqlx::query_as(query).bind(texts(keys));
+    let found: Vec<(i64, i64)> = query.fetch_all(db).await.map_err(doing(what))?;
+    let number = |(place, number)| Ok((keys[at(place, keys)?], rows::unsigned(number)?));
+    found.into_iter().map(number).collect::<Result<_, _>>().map_err(doing(what))
+}
+
+/// One statement for each kind of thing, however many there are: the lock is held meanwhile, and each statement goes to the
+/// connection's thread and back.
 async fn facts<'a>(db: &mut SqliteConnection, changes: &'a [Change]) -> Result<Facts<'a>, Error> {
     let mut facts = Facts::default();
-    for change in changes {
-        if let Some((queue, key)) = plan::task_of(change)
-            && let Some(task) = task(db, queue, key).await?
-        {
-            facts.tasks.insert((queue, key), task);
-        }
-        if let Some(key) = plan::record_of(change) {
-            const DOING: &str = "reading a record's version";
-            let query = sqlx::query_scalar("SELECT version FROM slipring_record WHERE key = $1").bind(key);
-            let found: Option<i64> = query.fetch_optional(&mut *db).await.map_err(doing(DOING))?;
-            if let Some(version) = found {
-                facts.records.insert(key, rows::unsigned(version).map_err(doing(DOING))?);
-            }
-        }
-        if let Some(name) = plan::office_of(change) {
-            const DOING: &str = "reading an office";
-            let query = sqlx::query_scalar("SELECT epoch FROM slipring_office WHERE name = $1").bind(name);
-            let found: Option<i64> = query.fetch_optional(&mut *db).await.map_err(doing(DOING))?;
-            if let Some(epoch) = found {
-                facts.offices.insert(name, rows::unsigned(epoch).map_err(doing(DOING))?);
-            }
-        }
+    let mut queues: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (queue, key) in changes.iter().filter_map(plan::task_of) {
+        queues.entry(queue).or_default().push(key);
     }
+    for (queue, keys) in queues {
+        let found = all_tasks(db, queue, &keys).await?;
+        facts.tasks.extend(found.into_iter().map(|(place, task)| ((queue, keys[place]), task)));
+    }
+    let records: Vec<&str> = changes.iter().filter_map(plan::record_of).collect();
+    let query =
+        "SELECT a.key, r.version FROM json_each($1) a CROSS JOIN slipring_record r ON r.key = a.value";
+    facts.records = numbers(db, query, &records, "reading records' versions").await?;
+    let offices: Vec<&str> = changes.iter().filter_map(plan::office_of).collect();
+    let query = "SELECT a.key, o.epoch FROM json_each($1) a CROSS JOIN slipring_office o ON o.name = a.value";
+    facts.offices = numbers(db, query, &offices, "reading offices").await?;
     Ok(facts)
 }
 
@@ -83,13 +116,18 @@ pub(crate) async fn transact(
     tasks(db, &plan, now).await?;
     for (change, queue, tasks) in &plan.adds {
         let mut new = 0;
-        for task in *tasks {
-            let query =
-                "INSERT INTO slipring_task (queue, key, weight, payload, attempt, attempts, state, ready_at)
-                VALUES ($1, $2, $3, $4, 0, $5, 0, $6) ON CONFLICT DO NOTHING";
-            let query = sqlx::query(query).bind(queue).bind(&task.key).bind(task.weight);
-            let query = query.bind(&task.payload[..]).bind(i64::from(task.attempts));
-            let query = query.bind(now.plus(task.delay).0);
+        for tasks in tasks.chunks(MOST_ROWS) {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO slipring_task (queue, key, weight, payload, attempt, attempts, state, ready_at) ",
+            );
+            query.push_values(tasks, |mut row, task| {
+                row.push_bind(*queue)
+                    .push_bind(&task.key)
+                    .push_bind(task.weight)
+                    .push_bind(&task.payload[..]);
+                row.push("0").push_bind(i64::from(task.attempts)).push("0").push_bind(now.plus(task.delay).0);
+            });
+            let query = query.push(" ON CONFLICT DO NOTHING").build();
             new += query.execute(&mut *db).await.map_err(doing("adding tasks"))?.rows_affected();
         }
         plan.effects[*change] = Effect::Count(new);
@@ -98,8 +136,9 @@ pub(crate) async fn transact(
 }
 
 async fn records(db: &mut SqliteConnection, plan: &mut Plan<'_>) -> Result<(), Error> {
-    for key in &plan.deletes {
-        let query = sqlx::query("DELETE FROM slipring_record WHERE key = $1").bind(key);
+    if !plan.deletes.is_empty() {
+        let query = "DELETE FROM slipring_record WHERE key IN (SELECT value FROM json_each($1))";
+        let query = sqlx::query(query).bind(texts(&plan.deletes));
         query.execute(&mut *db).await.map_err(doing("deleting records"))?;
     }
     if plan.puts.is_empty() {
@@ -143,8 +182,9 @@ pub(crate) async fn tasks(db: &mut SqliteConnection, plan: &Plan<'_>, now: Times
         let query = sqlx::query(query).bind(task).bind(until.0);
         query.execute(&mut *db).await.map_err(doing(DOING))?;
     }
-    for task in &plan.forgotten {
-        let query = sqlx::query("DELETE FROM slipring_task WHERE id = $1").bind(task);
+    if !plan.forgotten.is_empty() {
+        let query = "DELETE FROM slipring_task WHERE id IN (SELECT value FROM json_each($1))";
+        let query = sqlx::query(query).bind(ids(&plan.forgotten));
         query.execute(&mut *db).await.map_err(doing(DOING))?;
     }
     Ok(())

@@ -84,6 +84,23 @@ fn ids(numbers: &[i64]) -> String {
     text
 }
 
+/// Keys and names as a JSON array, for `json_each`; control characters are refused long before.
+fn texts(all: &[&str]) -> String {
+    let mut text = String::from("[");
+    for one in all {
+        text.push_str(if text.len() > 1 { ",\"" } else { "\"" });
+        for letter in one.chars() {
+            if matches!(letter, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(letter);
+        }
+        text.push('"');
+    }
+    text.push(']');
+    text
+}
+
 impl std::fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sqlite").field("clock", &self.clock).finish_non_exhaustive()
