@@ -15,6 +15,7 @@ mod plan;
 mod proof;
 mod state;
 mod task;
+pub mod view;
 mod worker;
 
 use std::num::NonZeroU64;
