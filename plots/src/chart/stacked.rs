@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::axis::{Axis, Tick};
 use super::frame::{self, Room, SMALL, each, on_sheet};
 use super::legend::{self, Entry, Swatch};
-use super::paper::{Drawn, Plot, Sheet, Type, page, px, write};
+use super::paper::{Drawn, Plot, Sheet, Type, page, write};
 use super::picture::{ChartError, Picture};
 use super::text;
 use super::theme::{Colour, INK};

@@ -17,6 +17,8 @@ use crate::ranges::Range;
 pub(super) struct Reading {
     pub(super) at_ms: u64,
     pub(super) sum: Sum,
+    /// What a checkpoint had counted, by workers that are no more.
+    pub(super) resumed: Vec<Entry>,
     /// Pages of the ledger that were not read before.
     pub(super) entries: Vec<Entry>,
     pub(super) running: Vec<Running>,
@@ -85,12 +87,15 @@ impl Seen {
     }
 
     pub(super) fn take(&mut self, reading: Reading) {
-        let Reading { at_ms, sum, entries, running, now, coordinator, others } = reading;
+        let Reading { at_ms, sum, resumed, entries, running, now, coordinator, others } = reading;
         if !self.view.coordinator.is_empty() && self.view.coordinator != coordinator {
             self.view.happened(at_ms, What::TookOver, format!("{coordinator} took over as coordinator"));
         }
         if sum.checkpoints > self.view.checkpoints {
             self.view.happened(at_ms, What::Saved, format!("checkpoint {} was saved", sum.checkpoints));
+        }
+        for entry in resumed {
+            self.over(entry.counted.range);
         }
         self.count(at_ms, &sum, &entries);
         for (name, number) in &sum.workers {
@@ -121,12 +126,9 @@ impl Seen {
         for entry in entries {
             self.over(entry.counted.range);
             self.view.recoveries += u64::from(entry.attempt > 1);
-            // Those of a checkpoint are of workers that are no more.
-            if sum.workers.contains_key(&entry.worker) {
-                let worker = self.workers.entry(entry.worker.clone()).or_default();
-                worker.parts += 1;
-                worker.bytes += entry.counted.range.length();
-            }
+            let worker = self.workers.entry(entry.worker.clone()).or_default();
+            worker.parts += 1;
+            worker.bytes += entry.counted.range.length();
         }
         let recovered = self.view.recoveries - before;
         if let Some(last) = entries.iter().rfind(|entry| entry.attempt > 1) {

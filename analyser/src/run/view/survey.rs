@@ -67,17 +67,19 @@ impl Survey {
         let (Some(sum), true) = (sum, pages.is_some() || plan.is_some()) else { return Ok(&self.view) };
         let from = pages.unwrap_or(0);
         let until = sum.pages.min(from + PAGES);
-        let mut entries: Vec<Entry> = Vec::new();
+        // What a checkpoint had counted is the first page.
+        let is_resumed = plan.as_ref().is_some_and(|plan| !plan.counted.is_empty());
+        let (mut resumed, mut entries): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
         for page in from..until {
             let page = self.get::<Vec<Entry>>(&format!("{}/ledger/{page:08}", job.queue)).await?;
             let Some(page) = page else { return Ok(&self.view) };
-            entries.extend(page);
+            if is_resumed && resumed.is_empty() { resumed = page } else { entries.extend(page) }
         }
         let running = self.store.running(&job.queue).await?;
         let now = self.store.now().await?;
         let tenure = self.store.tenure(&office).await?;
         let coordinator = tenure.map(|tenure| tenure.who).unwrap_or_default();
-        let reading = Reading { at_ms, sum, entries, running, now, coordinator, others };
+        let reading = Reading { at_ms, sum, resumed, entries, running, now, coordinator, others };
         if let Some(plan) = plan {
             let seen = Seen::new(&job, plan, self.view.clone(), at_ms);
             self.now = Some((job, seen, 0));
