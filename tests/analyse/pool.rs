@@ -40,7 +40,7 @@ impl Site {
         let setup = Setup::new(SLIPRING).set("fleet.replicas", 0);
         let place = setup.folder().to_owned();
         let made = slipring(&place)
-            .args(["generate", "logs", "--files", &FILES.to_string(), "--lines", "20000"])
+            .args(["generate", "logs", "--files", &FILES.to_string(), "--lines", "60000"])
             .output();
         let made = made.expect("it runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -121,7 +121,7 @@ async fn a_worker_of_the_pool_that_is_killed_is_back_and_the_run_ends_exact() {
     site.until_over(&mut coordinator).await;
     let last = until_told(&stream, "the end", |view| view["stage"] == "finished").await;
     assert_eq!((&last["files_done"], &last["bytes_done"]), (&FILES.into(), &last["bytes"]));
-    assert_eq!(last["records"], FILES * 20_000);
+    assert_eq!(last["records"], FILES * 60_000);
     assert!(last["failures"].as_u64() >= Some(1) && last["recoveries"].as_u64() >= Some(1), "{last}");
     let events = last["events"].as_array().expect("a list");
     for what in ["began", "failed", "recovered", "finished"] {

@@ -33,7 +33,7 @@ async fn a_run_is_seen_with_who_fails_who_takes_over_and_what_came_of_it() {
         command
     };
     let made =
-        slipring().args(["generate", "logs", "--files", "8", "--lines", "20000"]).output().expect("it runs");
+        slipring().args(["generate", "logs", "--files", "8", "--lines", "60000"]).output().expect("it runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let store = format!("sqlite:{}", place.join("store.db").display());
     let pool = format!(

@@ -130,6 +130,17 @@ impl Seen {
             worker.parts += 1;
             worker.bytes += entry.counted.range.length();
         }
+        // Whoever had it when it was last looked at lost it: nobody may have seen the lease run out.
+        for entry in entries.iter().filter(|entry| entry.attempt > 1) {
+            let ranges = |key: &str| key.parse::<usize>().ok().and_then(|number| self.tasks.get(number));
+            let had = self.leases.iter().find(|(key, (who, _))| {
+                *who != entry.worker
+                    && ranges(key).is_some_and(|ranges| ranges.contains(&entry.counted.range))
+            });
+            if let Some(who) = had.map(|(_, (who, _))| who.clone()) {
+                self.fail(at_ms, &who);
+            }
+        }
         let recovered = self.view.recoveries - before;
         if let Some(last) = entries.iter().rfind(|entry| entry.attempt > 1) {
             let (file, who) = (self.plan.name(last.counted.range.file), self.called(&last.worker));
