@@ -60,17 +60,28 @@ impl Site {
         self.setup.folder()
     }
 
+    /// What the coordinator said.
+    fn said(&self) -> std::path::PathBuf {
+        self.place().join("said")
+    }
+
     fn coordinate(&self) -> Coordinator {
         let store = format!("sqlite:{}", self.place().join("store.db").display());
         let mut command = slipring(self.place());
-        command.args(["logs", "--workers", "0", "--split", "8KiB", "--lease", "600ms", "--ledger", "ledger"]);
+        // Its own office is nothing that is tested here: a busy machine takes it from nobody.
+        command.args(["logs", "--workers", "0", "--split", "8KiB", "--lease", "20s", "--ledger", "ledger"]);
         command.args(["--store", &store, "-o", "result", "-v"]).stdout(Stdio::null());
-        Coordinator(command.stderr(Stdio::null()).spawn().expect("it starts"))
+        let said = std::fs::File::create(self.said()).expect("the folder is ours");
+        Coordinator(command.stderr(said).spawn().expect("it starts"))
     }
 
     async fn until_over(&self, coordinator: &mut Coordinator) {
         wait_until("the run is over", LONG, async || match coordinator.0.try_wait().expect("it is ours") {
-            Some(status) => Ok(assert!(status.success(), "{status}")),
+            Some(status) => {
+                let said = std::fs::read_to_string(self.said()).unwrap_or_default();
+                let last = said.lines().rev().take(9).collect::<Vec<_>>().join("\n");
+                Ok(assert!(status.success(), "{status}, and before that, the last first:\n{last}"))
+            }
             None => Err("it goes on".to_owned()),
         })
         .await;
