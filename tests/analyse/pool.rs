@@ -69,19 +69,7 @@ impl Site {
         let store = format!("sqlite:{}", self.place().join("store.db").display());
         let mut command = slipring(self.place());
         // Its own office is nothing that is tested here: a busy machine takes it from nobody.
-        command.args([
-            "logs",
-            "--workers",
-            "0",
-            "--split",
-            "32KiB",
-            "--top",
-            "templates",
-            "--lease",
-            "20s",
-            "--ledger",
-            "ledger",
-        ]);
+        command.args(["logs", "--workers", "0", "--split", "8KiB", "--lease", "20s", "--ledger", "ledger"]);
         command.args(["--store", &store, "-o", "result", "-v"]).stdout(Stdio::null());
         let said = std::fs::File::create(self.said()).expect("the folder is ours");
         Coordinator(command.stderr(said).spawn().expect("it starts"))
