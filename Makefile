@@ -6,7 +6,8 @@ SHELL := /bin/bash
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)
-SLIPRING := $(OUT)/release/slipring
+# BUILT=an appliance that is there already
+SLIPRING := $(or $(BUILT),$(OUT)/release/slipring)
 TESTER := $(OUT)/release/tester
 BENCH_PROXY := $(OUT)/release/bench-proxy
 RUN := .slipring
@@ -51,7 +52,7 @@ run: appliance ## start a balancer in the background, with FLAGS (like "--set KE
 	@cat $(RUN)/out
 
 appliance: ## build the appliance alone
-	@cargo build --release -p slipring
+	@$(if $(BUILT),,cargo build --release -p slipring)
 
 # One by one: together they would share their libraries' features, and each call of the other kind build them anew.
 build: appliance ## build both executables, the appliance and the tester, and say where they are

@@ -19,8 +19,10 @@ use slipring_analyser::fold::{Fold, Query};
 use slipring_analyser::format::Format;
 use slipring_analyser::generate::{Amount, write_folder};
 use slipring_analyser::ranges::{Range, cut};
+use slipring_analyser::run::{self, Checkpoints, Ended, Options, Tell};
 use slipring_analyser::scan::scan;
 use slipring_analyser::source::LogFile;
+use slipring_store::open;
 
 const RANGE: NonZeroU64 = NonZeroU64::new(16 << 20).expect("not 0");
 const SMALL_FILES: u64 = 10_000;
@@ -78,6 +80,50 @@ fn analyse(logs: &[LogFile], query: &Query, threads: usize) -> Fold {
         }
     });
     sum.into_inner().expect("nobody panics")
+}
+
+/// What is around a run beside its threads.
+#[derive(Clone, Copy)]
+enum Around {
+    Nothing,
+    Checkpoints,
+    Sqlite,
+}
+
+/// A whole run: the plan, two workers and a coordinator, and what is around them.
+fn whole(folder: &Path, around: Around) -> Fold {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("analyser-around");
+    drop(std::fs::remove_dir_all(&place));
+    std::fs::create_dir(&place).expect("the target folder is writable");
+    let every = Duration::from_secs(10);
+    let checkpoints = Checkpoints { folder: place.join("checkpoints"), every, fresh: false };
+    let options = Options {
+        folder: folder.to_owned(),
+        query: Query::default(),
+        format: Some(Format::seed()),
+        workers: 2,
+        size: None,
+        lease: Duration::from_secs(5),
+        patience: Duration::from_secs(5),
+        standby: false,
+        is_shared: matches!(around, Around::Sqlite),
+        checkpoints: matches!(around, Around::Checkpoints).then_some(checkpoints),
+    };
+    let url = match around {
+        Around::Sqlite => format!("sqlite:{}", place.join("store.db").display()),
+        Around::Nothing | Around::Checkpoints => "memory:".to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let store = open(&url).await.expect("the target folder is writable");
+        match run::analyse(store, options, Tell::nobody()).await.expect("it was just written") {
+            Ended::Here(analysis, conclusion) => {
+                conclusion.conclude().await.expect("the target folder is writable");
+                analysis.fold
+            }
+            Ended::Elsewhere { .. } => unreachable!("a store of its own"),
+        }
+    })
 }
 
 struct Contestant<'a> {
@@ -152,6 +198,16 @@ fn main() {
         own("10,000 small files, levels", run(small_logs, levels, 1)),
         own("10,000 small files, read only", read(small_logs)),
     ];
+    let ten = data(&format!("analyser-ten-{megabytes}mb"), 10, Amount::Bytes(megabytes * 100_000));
+    for (name, around) in [
+        ("a run, nothing around it", Around::Nothing),
+        ("a run, checkpoints", Around::Checkpoints),
+        ("a run, SQLite", Around::Sqlite),
+    ] {
+        let ten = ten.clone();
+        let run = move || assert!(whole(&ten, around).bytes > 0);
+        contestants.push(own(name, Box::new(run)));
+    }
     contestants.extend(command("wc", &["-l"], &file));
     contestants.extend(command("rg", &["-c", "-F", "[ERROR]"], &file));
 

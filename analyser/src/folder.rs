@@ -31,6 +31,12 @@ pub enum FolderError {
     Empty { path: PathBuf },
 }
 
+/// Whether a name is a log's.
+pub(crate) fn is_log(name: &OsStr) -> bool {
+    let ending = ENDINGS.iter().find(|ending| name.as_bytes().ends_with(ending));
+    ending.is_some_and(|ending| name.len() > ending.len())
+}
+
 /// Looks at the logs directly in a folder. Links are followed.
 ///
 /// # Errors
@@ -40,8 +46,7 @@ pub fn look_into(path: &Path) -> Result<Folder, FolderError> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
-        let ending = ENDINGS.iter().find(|ending| name.as_bytes().ends_with(ending));
-        if ending.is_some_and(|ending| name.len() > ending.len()) {
+        if is_log(&name) {
             names.push(name);
         }
     }

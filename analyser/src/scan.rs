@@ -50,7 +50,23 @@ pub fn scan(
     if format.is_seed() && query.is_plain() {
         return levels(log, range, query, watch);
     }
-    records(log, range, format, query, watch)
+    records(log, range, format, query, None, watch)
+}
+
+/// Reads a range that begins where a former one of the same log ended: what comes before its first record is its own, and
+/// belongs to a record if one had begun.
+pub(crate) fn scan_on(
+    log: &LogFile,
+    range: Range,
+    format: Format,
+    query: &Query,
+    in_record: bool,
+    watch: Watch<'_>,
+) -> Result<Part, SourceError> {
+    if format.is_seed() && query.is_plain() {
+        return levels(log, range, query, watch);
+    }
+    records(log, range, format, query, Some(in_record), watch)
 }
 
 /// Where a range ends: a packed file's contents are longer than the file.
@@ -116,14 +132,15 @@ fn records(
     range: Range,
     format: Format,
     query: &Query,
+    goes_on: Option<bool>,
     watch: Watch<'_>,
 ) -> Result<Part, SourceError> {
     let end = end_of(log, range);
     let mut lines = Lines::new(log.open_at(range.start.saturating_sub(1))?.watched(watch));
     let mut fold = Fold::new(query);
     // What comes before a file's first record is nobody else's.
-    let mut begin = (range.start == 0).then_some(0);
-    let mut in_record = false;
+    let mut begin = (range.start == 0 || goes_on.is_some()).then_some(range.start);
+    let mut in_record = goes_on.unwrap_or(false);
     let open = range.start == 0 || lines.skip_open_line(end)?;
     while open && let Some(head) = lines.peek()? {
         let line = lines.bytes(head);

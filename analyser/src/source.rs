@@ -77,6 +77,20 @@ pub enum SourceError {
     Broken { path: PathBuf, packing: Packing, unpacked: u64, source: io::Error },
 }
 
+impl SourceError {
+    /// Of which file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Open { path, .. }
+            | Self::NoFile { path }
+            | Self::Read { path, .. }
+            | Self::Shrunk { path, .. }
+            | Self::Stopped { path }
+            | Self::Broken { path, .. } => path,
+        }
+    }
+}
+
 impl LogFile {
     /// Looks at a file: how long it is, and how it is packed.
     ///

@@ -483,3 +483,106 @@ async fn a_coordinator_that_dies_is_followed_by_one_that_goes_on() {
     assert_eq!(analysis.fold, whole.fold);
     check_ledger(logs.path(), &analysis);
 }
+
+/// The analysis that is under way in a store: its queue.
+async fn queue_of(store: &dyn Store) -> String {
+    let open = async {
+        loop {
+            let open = store.range(slipring_store::Range::prefix("analyse-open/")).await.unwrap();
+            if let Some(record) = open.first() {
+                let job: serde_json::Value = serde_json::from_slice(&record.value[1..]).unwrap();
+                return job["queue"].as_str().unwrap().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), open).await.unwrap()
+}
+
+/// One worker stops in the middle of reading, and its leases last for ten minutes: only a second reader ends this in time.
+#[tokio::test]
+async fn what_a_slow_worker_holds_is_doubled_and_its_late_results_change_nothing() {
+    const WAIT: Duration = Duration::from_secs(60);
+    let logs = mixed();
+    let store = memory();
+    let lease = Duration::from_secs(600);
+    let size = NonZeroU64::new(5_000);
+    let asked = Options { workers: 0, is_shared: true, lease, size, ..options(logs.path()) };
+    // It is not concluded before the slow one has told what it found: the analysis goes on for it.
+    let coordinator = tokio::spawn(analyse(store.clone(), asked, Tell::nobody()));
+    let queue = queue_of(&*store).await;
+    let serving = Serving { workers: 1, lease, patience: WAIT, once: true };
+    let (end, ended) = watch::channel(false);
+    // The slow one: its reader waits where it takes on its first part.
+    let (go_on, gate) = std::sync::mpsc::channel::<()>();
+    let (told, mut late) = watch::channel(0);
+    let gate = Mutex::new(Some(gate));
+    let tell = Tell::new(move |event| match event {
+        Event::Processing { .. } => {
+            let gate = gate.lock().unwrap().take();
+            if let Some(gate) = gate {
+                gate.recv_timeout(WAIT).expect("the test lets it go on");
+            }
+        }
+        Event::Late { parts, .. } => told.send_modify(|late| *late += parts),
+        _ => {}
+    });
+    let slow = tokio::spawn(serve(store.clone(), serving.clone(), tell, ended.clone()));
+    let held = async {
+        // What it reads, and what it has claimed ahead meanwhile.
+        while store.running(&queue).await.unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WAIT, held).await.expect("a worker that reads claims what it reads next");
+    let (tell, seen) = events();
+    let fast = tokio::spawn(serve(store.clone(), serving, tell, ended));
+    let ended = tokio::time::timeout(WAIT, coordinator).await.expect("somebody else reads it too");
+    let Ended::Here(analysis, conclusion) = ended.unwrap().unwrap() else { panic!("nobody else has it") };
+    assert_eq!(analysis.fold, sequential(logs.path(), &Query::default()));
+    check_ledger(logs.path(), &analysis);
+    let doubled = seen.lock().unwrap().iter().filter(|event| matches!(event, Event::Doubled { .. })).count();
+    assert!(doubled >= 2, "{doubled} parts were doubled");
+    go_on.send(()).unwrap();
+    let told = tokio::time::timeout(WAIT, late.wait_for(|parts| *parts > 0)).await;
+    told.expect("the late result is refused, and that is said").unwrap();
+    conclusion.conclude().await.unwrap();
+    end.send_replace(true);
+    slow.await.unwrap().unwrap();
+    fast.await.unwrap().unwrap();
+    assert_eq!(store.contradictions().await.unwrap(), Vec::<String>::new());
+}
+
+/// Messages that have nothing in common take more than a store keeps: that is said, with what to do, and the rest counts.
+#[tokio::test]
+async fn a_result_that_no_store_takes_is_refused_with_what_to_do() {
+    use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
+    let logs = tempfile::tempdir().unwrap();
+    write_folder(logs.path(), 7, 1, Amount::Lines(10)).unwrap();
+    let mut dice = StdRng::seed_from_u64(1);
+    let mut text = Vec::new();
+    for _ in 0..24_000 {
+        text.extend_from_slice(b"[2025-11-05T23:20:11.594011] [INFO] ");
+        let letter = |_| (if dice.random_bool(0.5) { b'a' } else { b'A' }) + dice.random_range(0..26_u8);
+        text.extend((0..1200).map(letter));
+        text.push(b'\n');
+    }
+    std::fs::write(logs.path().join("noise.log"), text).unwrap();
+    let query = Query { templates: Some(30_000), ..Query::default() };
+    let size = NonZeroU64::new(1 << 30);
+    let analysis =
+        run(memory(), Options { query: query.clone(), size, ..options(logs.path()) }).await.unwrap();
+    let [unread] = &analysis.run.unread[..] else { panic!("{:?}", analysis.run.unread) };
+    assert!(unread.path == "noise.log" && unread.why.contains("--split"), "{unread:?}");
+    assert_eq!((analysis.fold.lines, analysis.run.files_processed), (10, 1));
+    // In parts it can be handed over, and nothing else has to be kept where nobody shares it.
+    let size = NonZeroU64::new(2 << 20);
+    let analysis =
+        run(memory(), Options { query: query.clone(), size, ..options(logs.path()) }).await.unwrap();
+    assert_eq!((analysis.fold.lines, analysis.run.unread.len()), (24_010, 0));
+    // Who would take over has to find it all.
+    let asked = Options { query, size, is_shared: true, ..options(logs.path()) };
+    let ended = run(memory(), asked).await;
+    assert!(matches!(ended, Err(RunError::TooMuch { .. })), "{ended:?}");
+}

@@ -32,6 +32,7 @@ mod open;
 mod patience;
 mod plan;
 mod postgres;
+mod queries;
 mod range;
 mod rows;
 mod rules;

@@ -12,7 +12,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Error;
 use crate::hints::{Hints, Wakes};
 use crate::range::{Range, Record};
-use crate::rules::{self, Lease, Next, State};
+use crate::rules::{self, Elected, Lease, Next, State};
 use crate::store::{Answer, Store};
 use crate::task::{Campaign, Claim, Claimed, Counts, Finished, NewTask, Running, Tenure, Verdict};
 
@@ -381,12 +381,10 @@ impl Store for Memory {
             bounds::office(office)?;
             bounds::worker(who)?;
             let until = now.plus(lease);
-            let epoch = match data.offices.get(office) {
-                Some(tenure) if tenure.until > now && tenure.who != who => {
-                    return Ok(Campaign::Taken(tenure.clone()));
-                }
-                Some(tenure) if tenure.until > now => tenure.epoch,
-                _ => data.draw(),
+            let epoch = match rules::elected(data.offices.get(office), who, now) {
+                Elected::Other(tenure) => return Ok(Campaign::Taken(tenure.clone())),
+                Elected::Same(epoch) => epoch,
+                Elected::New => data.draw(),
             };
             data.offices.insert(office.to_owned(), Tenure { who: who.to_owned(), epoch, until });
             Ok(Campaign::Held { epoch, until })

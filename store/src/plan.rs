@@ -108,6 +108,14 @@ impl<'a> Plan<'a> {
         if refusals.is_empty() { Ok(plan) } else { Err(refusals) }
     }
 
+    /// Of a task without a lease or an attempt left: it has failed. `None`: it has one.
+    pub(crate) fn exhausted(row: i64, task: &rules::Task) -> Option<Self> {
+        let (reason, last) = task.exhausted()?;
+        let mut plan = Self::default();
+        plan.leave(row, last, Next::Failed, &reason);
+        Some(plan)
+    }
+
     fn change(
         &mut self,
         number: usize,

@@ -1,6 +1,7 @@
 //! Rows of both databases, as values. Numbers are signed there.
 
 use crate::clock::Timestamp;
+use crate::range::Record;
 use crate::rules::{self, Lease, State, Task};
 use crate::task::{Claim, Claimed, Counts, Finished, Running, Tenure, Verdict};
 
@@ -79,6 +80,19 @@ pub(crate) fn tenure((who, epoch, until): TenureRow) -> Result<Tenure, sqlx::Err
     Ok(Tenure { who, epoch: unsigned(epoch)?, until: Timestamp(until) })
 }
 
+/// `value, version`.
+pub(crate) fn record(key: &str, row: Option<(Vec<u8>, i64)>) -> Result<Option<Record>, sqlx::Error> {
+    row.map(|(value, version)| Ok(Record { key: key.to_owned(), value, version: unsigned(version)? }))
+        .transpose()
+}
+
+/// `key, value, version`.
+pub(crate) fn records(rows: Vec<(String, Vec<u8>, i64)>) -> Result<Vec<Record>, sqlx::Error> {
+    rows.into_iter()
+        .map(|(key, value, version)| Ok(Record { key, value, version: unsigned(version)? }))
+        .collect()
+}
+
 /// `state, how many`.
 pub(crate) fn counts(rows: Vec<(i64, i64)>) -> Result<Counts, sqlx::Error> {
     let mut counts = Counts::default();
@@ -88,23 +102,11 @@ pub(crate) fn counts(rows: Vec<(i64, i64)>) -> Result<Counts, sqlx::Error> {
     Ok(counts)
 }
 
-/// Every task with every lease, and leases without a task: `queue, key, has an outcome, ready_at`, then [`TaskRow`] and
-/// the lease's epoch and end.
-pub(crate) const AUDIT: &str =
-    "SELECT t.queue, t.key, t.outcome IS NOT NULL, t.ready_at, t.id, t.state, t.attempt,
-    t.attempts, t.ended_by, l.epoch, l.until
-    FROM slipring_task t LEFT JOIN slipring_lease l ON l.task = t.id ORDER BY t.id, l.epoch";
-
-/// See [`AUDIT`].
+/// See [`crate::queries::AUDIT`].
 pub(crate) type AuditRow =
     (String, String, bool, Option<i64>, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<i64>);
 
-/// The largest number that the counter gave and that is still in use.
-pub(crate) const NEWEST: &str = "SELECT max(number) FROM (SELECT max(epoch) AS number FROM slipring_lease
-    UNION ALL SELECT max(ended_by) FROM slipring_task UNION ALL SELECT max(version) FROM slipring_record
-    UNION ALL SELECT max(epoch) FROM slipring_office) AS numbers";
-
-/// What a counter is that [`NEWEST`] has passed.
+/// What a counter is that [`crate::queries::NEWEST`] has passed.
 pub(crate) const BEHIND: &str = "the counter is behind a number that it gave";
 
 /// What contradicts itself among the tasks.
@@ -178,4 +180,16 @@ impl Candidate {
         let (attempt, attempts) = (small(attempt)?.saturating_add(1), small(attempts)?);
         Ok(Claimed { claim, payload, weight, attempt, attempts, until })
     }
+}
+
+/// A second lease of a task, under this epoch.
+pub(crate) fn second(
+    queue: &str,
+    key: &str,
+    task: &Task,
+    (epoch, weight, payload): (i64, i64, Vec<u8>),
+    until: Timestamp,
+) -> Result<Claimed, sqlx::Error> {
+    let claim = Claim { queue: queue.to_owned(), key: key.to_owned(), epoch: unsigned(epoch)? };
+    Ok(Claimed { claim, payload, weight, attempt: task.attempt, attempts: task.attempts, until })
 }

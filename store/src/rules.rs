@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::change::{Expect, Why};
 use crate::clock::Timestamp;
+use crate::task::Tenure;
 
 /// A task's state, and how the databases write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,23 @@ impl Task {
     /// Whether a worker may have a second lease.
     pub(crate) fn may_speculate(&self, worker: &str) -> bool {
         self.state == State::Running && self.leases.len() == 1 && self.leases[0].worker != worker
+    }
+}
+
+/// Who has an office after a campaign: another, still, or newly the one who campaigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elected<'a> {
+    Other(&'a Tenure),
+    Same(u64),
+    New,
+}
+
+/// A lease of an office keeps others out until it is over.
+pub(crate) fn elected<'a>(found: Option<&'a Tenure>, who: &str, now: Timestamp) -> Elected<'a> {
+    match found {
+        Some(tenure) if tenure.until > now && tenure.who != who => Elected::Other(tenure),
+        Some(tenure) if tenure.until > now => Elected::Same(tenure.epoch),
+        _ => Elected::New,
     }
 }
 

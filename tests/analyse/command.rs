@@ -1,7 +1,13 @@
 //! `slipring analyse` as a user runs it: the contract's output byte for byte, exit codes, refusals.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use slipring_tests::{Process, require, skipped, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 
@@ -193,4 +199,96 @@ fn copies_are_kept_mended_and_read_back() {
         "{}",
         err(&restored)
     );
+}
+
+/// Whether this machine lets us have mounts of our own.
+fn has_mounts(folder: &Path) -> bool {
+    let mount = ["--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=4k", "none", "."];
+    Command::new("unshare").args(mount).current_dir(folder).output().is_ok_and(|ran| ran.status.success())
+}
+
+#[test]
+fn a_full_disk_under_the_checkpoints_is_said_and_the_run_goes_on() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    // More than fits.
+    let made = slipring(folder.path(), &["generate", "logs", "--files", "60", "--lines", "10"]);
+    let levels = out(&made).lines().skip(1).collect::<Vec<_>>().join("\n");
+    if !has_mounts(folder.path()) {
+        skipped("namespaces", "unshare cannot mount a folder in memory here");
+        return;
+    }
+    let script = "mkdir checkpoints && mount -t tmpfs -o size=4k none checkpoints && \"$@\"; code=$?; \
+                  ls -A checkpoints; exit $code";
+    let ran = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh", SLIPRING, "analyse", "logs"])
+        .current_dir(folder.path())
+        .output()
+        .expect("it ran before");
+    assert!(ran.status.success(), "{}", err(&ran));
+    assert!(out(&ran).contains(&levels) && out(&ran).contains("Checkpoints saved: 0\n"), "{}", out(&ran));
+    assert!(err(&ran).contains("No space left") && err(&ran).contains("make room"), "{}", err(&ran));
+    // What did not fit takes no room.
+    assert!(out(&ran).ends_with("=\n"), "{}", out(&ran));
+}
+
+#[test]
+fn a_line_of_gigabytes_is_one_line() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    std::fs::create_dir(folder.path().join("logs")).expect("the folder is ours");
+    // Zeros that take no room on the disk.
+    let bytes: u64 = if require("long") { 5_000_000_000 } else { 500_000_000 };
+    let log = File::create(folder.path().join("logs/long.log")).expect("the folder is ours");
+    log.set_len(bytes).expect("the disk has files with holes");
+    let asked = ["logs", "--checkpoints", "none", "--top", "templates", "--output", "json"];
+    let ran = slipring(folder.path(), &asked);
+    assert!(ran.status.success(), "{}", err(&ran));
+    let json: serde_json::Value = serde_json::from_str(&out(&ran)).expect("it is JSON");
+    assert_eq!((json["bytes"].as_u64(), json["lines"].as_u64()), (Some(bytes), Some(1)), "{json}");
+}
+
+/// Followed over a rename and a cut until SIGTERM, by a process that is then told to go on.
+#[tokio::test]
+async fn a_folder_is_followed_until_sigterm_and_gone_on_with() {
+    let (folder, _) = logs();
+    let log = folder.path().join("logs/node1.log");
+    let append = |text: &str| {
+        let log = OpenOptions::new().create(true).append(true).open(&log);
+        log.expect("the log is ours").write_all(text.as_bytes()).expect("the disk has room");
+    };
+    let plain = |name: &str| {
+        let ran = slipring(folder.path(), &["logs", "--checkpoints", "none", "--output", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&out(&ran)).expect(name);
+        json["levels"].clone()
+    };
+    let follow = async |until: &str| {
+        let files = ["out", "err"].map(|name| folder.path().join(name));
+        let [out, err] = files.clone().map(|file| File::create(file).expect("the folder is ours"));
+        let mut command = Command::new(SLIPRING);
+        command.args(["analyse", "logs", "--follow", "--output", "json", "--ledger", "ledger"]);
+        let mut child =
+            command.current_dir(folder.path()).stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+        let child = child.as_mut().expect("it starts");
+        wait_until(until, Duration::from_secs(60), async || {
+            let told = std::fs::read_to_string(&files[1]).expect("the file is there");
+            if told.contains(until) { Ok(()) } else { Err(told) }
+        })
+        .await;
+        Process::new(child.id()).signal(Signal::TERM);
+        let status = child.wait().expect("it is ours");
+        let [out, err] = files.map(|file| std::fs::read_to_string(file).expect("the file is there"));
+        assert!(status.success(), "{err}");
+        let verified = slipring(folder.path(), &["verify", "ledger"]);
+        assert!(verified.status.success(), "{}", self::err(&verified));
+        let json: serde_json::Value = serde_json::from_str(&out).expect("it is JSON");
+        (json["levels"].clone(), err)
+    };
+    let (levels, _) = follow("[Master] So far: ").await;
+    assert_eq!(levels, plain("at the beginning"));
+    append("[2025-11-05T23:20:11.594011] [ERROR] one more\nand half a li");
+    let expected = plain("with one more");
+    std::fs::rename(&log, folder.path().join("logs/node1.log.1")).expect("the log is ours");
+    append("");
+    let (levels, told) = follow("node1.log is node1.log.1 now").await;
+    assert_eq!(levels, expected, "{told}");
+    assert!(told.contains("node1.log.1 ends with 13 bytes that are not counted"), "{told}");
 }

@@ -96,7 +96,8 @@ async fn picture() {
     let whole = Whole::start(&config, |setup| setup.set("fleet.replicas", 5)).await;
     let Some(browser) = Browser::start(1920, 1700).await else { return };
     browser.prefers("dark", "reduce").await;
-    browser.screen(1920, 1640).await;
+    // About as high as it will be: the pointer stays where it clicks, which must be over nothing else in the end.
+    browser.screen(1920, 1860).await;
     whole.open(&browser, 5).await;
     browser.enter("#trace-key", "ann").await;
     browser.choose("#trace-as", "bytes").await;
@@ -121,6 +122,16 @@ async fn picture() {
     })
     .await;
     browser.js("document.activeElement.blur(); scrollTo(0, 0)").await;
+    wait_until("a screen that holds all of it", LONG, async || {
+        let sizes = browser.js("return [innerHeight, document.documentElement.scrollHeight]").await;
+        if sizes[0] == sizes[1] {
+            return Ok(());
+        }
+        // What is drawn grows with the screen, by less.
+        browser.screen(1920, u32::try_from(sizes[1].as_u64().expect("pixels")).expect("a height")).await;
+        Err(sizes.to_string())
+    })
+    .await;
     std::fs::write(&path, browser.picture().await).expect("the picture can be written");
     measured(&format!("{path} was written"));
 }

@@ -41,7 +41,7 @@ async fn until_said(browser: &Browser, what: &str, words: &str) {
 /// be too late to tell its events, which is then said: the wave is begun once more.
 async fn begin(browser: &Browser, algorithm: &str) {
     let sum = "document.getElementById('spacetime-sum').textContent";
-    for _ in 0..10 {
+    for _ in 0..2 {
         let before = browser.text("#spacetime-sum").await;
         browser.click(&format!("[data-wave={algorithm}]")).await;
         let other =

@@ -147,6 +147,133 @@ async fn what_was_left_out_is_said_and_is_not_shown_as_lost() {
     tree.stop().await;
 }
 
+/// A unit that did not tell its events has nothing lost either: who it is is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_did_not_tell_its_events_is_named_and_what_it_was_sent_is_not_lost() {
+    let tree = Tree::start(&[]).await;
+    let Some(browser) = open(&tree, "reduce").await else { return };
+    let mut wave = tree::waves().remove(1);
+    let all = wave["events"].take();
+    let told: Vec<_> = all.as_array().expect("a list").iter().filter(|event| event["node"] != 8006).collect();
+    wave["events"] = json!(told);
+    wave["untold"] = json!([8006]);
+    tell(&tree, &wave);
+    let words = "document.getElementById('spacetime-sum').textContent.includes('; not told by 8006')";
+    browser.until("who did not tell", LONG, &format!("{} && {words}", drawn("finn"))).await;
+    let crosses = "return document.querySelectorAll('#spacetime-plot .lost').length";
+    assert_eq!(browser.js(crosses).await, json!(0));
+    no_complaint(&browser.complaints().await);
+    tree.stop().await;
+}
+
+/// One of the recording, as it would be so many seconds after the first.
+fn after(place: usize, seconds: u64) -> Value {
+    let mut waves = tree::waves();
+    let first = waves[0]["started_ms"].as_u64().expect("a time");
+    let mut wave = waves.remove(place);
+    wave["started_ms"] = json!(first + 1_000 * seconds);
+    wave
+}
+
+/// Who follows the newest sees each wave to its end, for a while, and is through before the next one comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wave_is_seen_to_its_end_before_the_next_one_takes_its_place() {
+    let tree = Tree::start(&[]).await;
+    let Some(browser) = open(&tree, "no-preference").await else { return };
+    browser.until("the first wave", LONG, &drawn("echo")).await;
+    browser
+        .js("window.seen = []; const words = (id) => document.getElementById(id).textContent; \
+             new MutationObserver(() => seen.push([words('spacetime-sum').split(' ')[0], words('spacetime-out'), performance.now()])) \
+             .observe(document.getElementById('spacetime'), { subtree: true, childList: true });")
+        .await;
+    tell(&tree, &after(1, 5));
+    browser.until("the next one", LONG, &drawn("finn")).await;
+    tell(&tree, &after(2, 10));
+    browser.until("the last one", LONG, &drawn("barrier")).await;
+    let seen: Vec<(String, String, f64)> =
+        serde_json::from_value(browser.js("return seen").await).expect("words and times");
+    let begins = |algorithm: &str| seen.iter().find(|(sum, ..)| sum == algorithm).expect("it was seen").2;
+    for (algorithm, next) in [("echo", "finn"), ("finn", "barrier")] {
+        let is_last = |words: &str| words.split([' ', ':']).nth(2) == words.split(' ').next();
+        let end = seen.iter().find(|(sum, words, _)| sum == algorithm && is_last(words));
+        let (_, words, end) = end.unwrap_or_else(|| panic!("the end of {algorithm} is seen: {seen:?}"));
+        assert!(begins(next) - end > 1_000.0, "{words}, and {} ms later {next}", begins(next) - end);
+    }
+    let took = begins("barrier") - begins("finn");
+    assert!(took < 5_000.0, "a wave comes each five seconds, and one takes {took} ms");
+    no_complaint(&browser.complaints().await);
+    tree.stop().await;
+}
+
+/// Whoever stops to look at a wave keeps it, until he wants the newest again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wave_that_is_paused_or_stepped_through_stays() {
+    let tree = Tree::start(&[]).await;
+    let Some(browser) = open(&tree, "no-preference").await else { return };
+    let chosen = |wave: &Value| format!("document.getElementById('wave-pick').value === {}", wave["id"]);
+    let known = |count: usize| format!("document.getElementById('wave-pick').options.length === {count}");
+    let button = "document.querySelector('[data-step=play]').textContent";
+    browser.until("it is played", LONG, &format!("{} && {button} === 'Pause'", drawn("echo"))).await;
+    browser.click("[data-step=play]").await;
+    let echo = after(0, 0);
+    browser.until("it stays", LONG, &format!("{button} === 'Play' && {}", chosen(&echo))).await;
+    let finn = after(1, 5);
+    tell(&tree, &finn);
+    browser.until("another one is known", LONG, &known(3)).await;
+    assert_eq!(browser.js(&format!("return {} && {}", drawn("echo"), chosen(&echo))).await, json!(true));
+
+    browser.choose("#wave-pick", "").await;
+    browser.until("the newest is played", LONG, &format!("{} && {button} === 'Pause'", drawn("finn"))).await;
+    browser
+        .js("const at = document.getElementById('wave-at'); at.value = 5; at.dispatchEvent(new Event('input'));")
+        .await;
+    let stays = format!(
+        "{} && {} && document.getElementById('spacetime-out').textContent.startsWith('6 of ')",
+        drawn("finn"),
+        chosen(&finn)
+    );
+    browser.until("where it was drawn to", LONG, &stays).await;
+    // Also when so many came after it that it is none of the last.
+    for number in 0..30 {
+        let mut wave = after(2, 10 + number);
+        wave["id"] = json!(format!("7999-{number}"));
+        tell(&tree, &wave);
+    }
+    let last = "document.getElementById('wave-pick').options[1].value === '7999-29'";
+    browser.until("all of them are known", LONG, &format!("{last} && {}", known(26))).await;
+    assert_eq!(browser.js(&format!("return {stays}")).await, json!(true));
+    no_complaint(&browser.complaints().await);
+    tree.stop().await;
+}
+
+/// What came of a wave is read without scrolling where there is room, and what the chooser says first, everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_waves_is_not_cut() {
+    let tree = Tree::start(&[]).await;
+    let Some(browser) = open(&tree, "reduce").await else { return };
+    let mut wave = after(0, 5);
+    let order = |n: u64| json!({"from": 8000 + n, "to": 8001 + n, "count": 10 + n, "moved": 10 + n});
+    wave["moves"] = (0..7).map(order).collect();
+    wave["id"] = "7999-1795313402355801".into();
+    tell(&tree, &wave);
+    let said = "document.getElementById('waves-out').textContent.includes('Moved after …5801: 10 from 8000')";
+    browser.until("the moves", LONG, said).await;
+    for (width, height) in [(360, 740), (1280, 800), (1920, 1080), (2560, 1440)] {
+        browser.screen(width, height).await;
+        let sizes = browser
+            .js("const out = document.getElementById('waves-out'), all = document.getElementById('wave-pick'); \
+                 const alone = document.createElement('select'); alone.append(new Option(all.options[0].text)); document.body.append(alone); \
+                 const [needed, there] = [alone, all].map((one) => one.getBoundingClientRect().width); alone.remove(); \
+                 return [needed - there, out.scrollHeight - out.clientHeight];")
+            .await;
+        let [chooser, words] = [0, 1].map(|at| sizes[at].as_f64().expect("pixels"));
+        assert!(chooser <= 0.0, "{width} pixels wide: {chooser} of the chooser's are missing");
+        assert!(width < 1000 || words <= 0.0, "{width} pixels wide: {words} of the words' are missing");
+    }
+    no_complaint(&browser.complaints().await);
+    tree.stop().await;
+}
+
 /// When nobody is left who could tell, that is said; what was known stays where it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_that_is_not_heard_stays_and_is_called_old() {

@@ -369,7 +369,7 @@ async fn an_engine_that_is_away_for_a_while_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_stopped_is_named_and_the_exit_code_says_so() {
-    let _alone = ALONE.lock().await;
+    let alone = ALONE.lock().await;
     let Some(_docker) = engine().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(2);
@@ -378,7 +378,7 @@ async fn what_cannot_be_stopped_is_named_and_the_exit_code_says_so() {
     let proxy = Proxy::listen(&socket);
     let setup = setup(&fleet).set("docker.socket", socket.display()).set("fleet.stop_timeout", "200ms");
     let mut balancer = setup.start_with(&names).await;
-    drop(proxy);
+    drop((proxy, alone)); // it has no engine from here on, and tries for a while
     balancer.signal(Signal::TERM);
     let status = balancer.ended(LONG).await;
     assert_eq!(status.code(), Some(3), "{}", balancer.log());

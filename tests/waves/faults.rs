@@ -14,8 +14,10 @@ const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(60);
 /// Seeds of a run as long as it is meant to be, of which the suite has the first; SEED=n runs that one alone.
 const SEEDS: u64 = 3;
-/// Faults of one seed.
+/// Faults of one seed. The first two meet an open offer for certain, at one end of it and at the other; of what kind they are
+/// follows from the seed, so that [`SEEDS`] have all.
 const FAULTS: usize = 6;
+const KINDS: [Fault; 3] = [Fault::Kill, Fault::Freeze, Fault::Pause];
 
 async fn start(units: &Units) -> Balancer {
     let appliance = units.setup(SLIPRING).start().await;
@@ -53,13 +55,20 @@ async fn settled(units: &Units) -> Result<BTreeMap<String, usize>, String> {
 }
 
 /// What is done to a process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Kill,
     /// It stands still until it is replaced.
     Freeze,
     /// It stands still for so long that its links are given up, and goes on with what it was doing: nobody replaces it.
-    Pause(Duration),
+    Pause,
+}
+
+/// Which of the two between whom an offer is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Source,
+    Target,
 }
 
 /// One open offer, from whom and to whom.
@@ -90,39 +99,61 @@ async fn stopped(process: Process) {
     .await;
 }
 
+/// It is not there any more.
+async fn ended(process: Process) {
+    process.kill();
+    wait_until("it has ended", LONG, async || match process.state() {
+        None => Ok(()),
+        Some(other) => Err(other.to_string()),
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_or_frozen_while_load_is_balanced_no_task_is_lost_and_none_is_twice() {
     let seeds = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
         Err(_) => (1..=if require("long") { SEEDS } else { 1 }).collect(),
     };
-    for seed in seeds {
+    let mut met = BTreeMap::new();
+    for seed in &seeds {
+        let kind = KINDS[usize::try_from(seed % 3).expect("one of three")];
         println!("SEED={seed}");
-        let mut dice = StdRng::seed_from_u64(seed);
+        let mut dice = StdRng::seed_from_u64(*seed);
         let config =
             json!({"task_time": 0.4, "rebalance_interval": 0.05, "wave_deadline": 0.3, "max_cpu": 1});
         let units = Units::new(&config);
-        // Whoever stands still for three seconds is not replaced yet.
-        let appliance = units.setup(SLIPRING).set("fleet.failures", 25).start().await;
+        // Whoever stands still for three seconds is not replaced yet; also if it did before, until it held an offer open.
+        let failures = if kind == Fault::Pause { 40 } else { 25 };
+        let appliance = units.setup(SLIPRING).set("fleet.failures", failures).start().await;
         linked(&units).await;
-        let (mut added, mut met) = (0, 0);
+        let mut added = 0;
         for number in 0..FAULTS {
             // A burst at one unit, so that there is something to move.
             let skewed = units.ports[dice.random_range(0..units.ports.len())];
             let burst = dice.random_range(20..80);
-            // The first offer is held open by a target that stands still; others are met as they are made.
-            let (source, target, held) = if number == 0 {
+            // The first offers are held open by a target that stands still; others are met as they are made.
+            let fixed = [End::Target, End::Source].get(number);
+            let (source, target, held) = if fixed.is_some() {
                 let target = *units.ports.iter().find(|port| **port != skewed).expect("eight of them");
                 let held = units.replica(&appliance, target).await.process();
                 stopped(held).await;
                 added += add(&units, skewed, burst).await;
-                wait_until("an offer is held open", LONG, async || {
-                    let path = format!("/rebalance?target={target}&count=5");
-                    let answer = units.at(skewed).call(Method::POST, &path, "").await;
-                    let is_open = units.open_offers(skewed).contains(&target);
-                    if is_open { Ok(()) } else { Err(answer.text().to_owned()) }
-                })
-                .await;
+                // Its answer would come when the target has one, or in two seconds.
+                let ordering = async {
+                    loop {
+                        let path = format!("/rebalance?target={target}&count=5");
+                        units.at(skewed).call(Method::POST, &path, "").await;
+                    }
+                };
+                let looking = wait_until("an offer is held open", LONG, async || {
+                    let open = units.open_offers(skewed);
+                    if open.contains(&target) { Ok(()) } else { Err(format!("{open:?}")) }
+                });
+                tokio::select! {
+                    () = ordering => {}
+                    () = looking => {}
+                }
                 (skewed, target, Some(held))
             } else {
                 // An offer is open for a moment: when all that there were went by unseen, there is another burst.
@@ -137,43 +168,55 @@ async fn whatever_is_killed_or_frozen_while_load_is_balanced_no_task_is_lost_and
                 .await;
                 (source, target, None)
             };
-            let victim = match dice.random_range(0..5) {
-                0 => units.balancer,
-                1 | 2 => target,
-                _ => source,
+            let (fault, end) = match fixed {
+                Some(end) => (kind, Some(*end)),
+                None => {
+                    let end =
+                        [None, Some(End::Target), Some(End::Target), Some(End::Source), Some(End::Source)];
+                    (KINDS[dice.random_range(0..KINDS.len())], end[dice.random_range(0..end.len())])
+                }
             };
-            let fault = match dice.random_range(0..3) {
-                0 => Fault::Kill,
-                1 => Fault::Freeze,
-                _ => Fault::Pause(Duration::from_millis(dice.random_range(1_600..3_000))),
+            let victim = match end {
+                None => units.balancer,
+                Some(End::Target) => target,
+                Some(End::Source) => source,
             };
             let replica = units.replica(&appliance, victim).await;
             let process = replica.process();
+            let is_written = || units.open_offers(source).contains(&target);
+            // What a target that stands still was offered nobody can answer before it is replaced or goes on.
+            let is_held = held.is_some() && is_written();
             match fault {
-                Fault::Kill => process.kill(),
-                Fault::Freeze | Fault::Pause(_) => stopped(process).await,
+                Fault::Kill => ended(process).await,
+                Fault::Freeze | Fault::Pause => stopped(process).await,
             }
             // What is written down of it now is what the fault has met.
-            met += usize::from(units.open_offers(source).contains(&target));
-            println!("{number}: {fault:?} of {victim}, {source} to {target}, {met} have met an offer");
+            let is_open = is_held || is_written();
+            if let Some(end) = end.filter(|_| is_open) {
+                *met.entry((fault, end)).or_insert(0) += 1;
+            }
+            println!("{number}: {fault:?} of {victim}, {source} to {target}, which is open: {is_open}");
+            if let Some(end) = fixed {
+                assert!(is_open, "seed {seed}: {fault:?} has not met the {end:?} of an open offer");
+            }
             if let Some(held) = held.filter(|held| *held != process) {
                 held.resume();
             }
             match fault {
                 Fault::Kill | Fault::Freeze => replaced(&units, &appliance, victim, replica.pid).await,
-                Fault::Pause(time) => {
+                Fault::Pause => {
+                    let time = Duration::from_millis(dice.random_range(1_600..3_000));
                     tokio::time::sleep(time).await; // paced: a process that stands still for just so long
                     assert_eq!(process.state(), Some('T'), "seed {seed}: nobody has touched it");
                     process.resume();
                 }
             }
             linked(&units).await;
-            if let Fault::Pause(_) = fault {
+            if fault == Fault::Pause {
                 let now = units.replica(&appliance, victim).await;
                 assert_eq!(now.pid, replica.pid, "seed {seed}: it goes on with what it was doing");
             }
         }
-        assert!(met > 0, "seed {seed}: no fault has met an open offer");
         wait_until("all is finished", LONG, async || {
             let finished = finished(&units).await;
             if finished == added { Ok(()) } else { Err(format!("{finished} of {added} finished")) }
@@ -193,6 +236,10 @@ async fn whatever_is_killed_or_frozen_while_load_is_balanced_no_task_is_lost_and
         let left = all.iter().filter(|process| process.state().is_some()).count();
         assert_eq!(left, 0, "seed {seed}: processes that outlive the appliance, or are zombies");
     }
+    // Two for each seed, of a kind of its own.
+    println!("have met an open offer: {met:?}");
+    let all = 2 * seeds.len().min(KINDS.len());
+    assert!(met.len() >= all, "{} of {all} faults have met an open offer: {met:?}", met.len());
 }
 
 /// Until another process has the victim's place: the appliance has noticed.

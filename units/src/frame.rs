@@ -133,6 +133,9 @@ pub(crate) enum Frame {
         /// Of Finn, on whom.
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         on: BTreeSet<u32>,
+        /// Whether its neighbors in this wave were others than the tree gives it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_elsewhere: bool,
     },
     /// From the balancer: what happened in a wave?
     Recall {
@@ -309,7 +312,14 @@ mod tests {
             ("start", Frame::Start { sender, algorithm: Algorithm::Echo, errand }),
             (
                 "decided",
-                Frame::Decided { wave, sender: 8001, sent: 1, tree: Some(payload), on: [8000].into() },
+                Frame::Decided {
+                    wave,
+                    sender: 8001,
+                    sent: 1,
+                    tree: Some(payload),
+                    on: [8000].into(),
+                    is_elsewhere: true,
+                },
             ),
             ("recall", Frame::Recall { sender, wave }),
             ("recalled", Frame::Recalled { wave, sender: 8001, sent: 1, father: Some(8000), trace }),
@@ -334,11 +344,18 @@ mod tests {
             vec![Gathered { name: "a".into(), children: below, ..Gathered::default() }]
         });
         let wave = WaveId { initiator: 7999, number: 3 };
-        let longest =
-            Frame::Decided { wave, sender: 8001, sent: 1, tree: path.first().cloned(), on: BTreeSet::new() };
+        let decided = |tree| Frame::Decided {
+            wave,
+            sender: 8001,
+            sent: 1,
+            tree,
+            on: BTreeSet::new(),
+            is_elsewhere: false,
+        };
+        let longest = decided(path.first().cloned());
         assert_eq!(serde_json::from_str::<Frame>(&longest.text()).expect("a frame"), longest);
         let tree = Some(Gathered { children: path, ..Gathered::default() });
-        let longer = Frame::Decided { wave, sender: 8001, sent: 1, tree, on: BTreeSet::new() };
+        let longer = decided(tree);
         assert!(serde_json::from_str::<Frame>(&longer.text()).is_err(), "the bound is where it has to be");
     }
 }

@@ -32,6 +32,8 @@ pub enum Event {
     Skipped { path: PathBuf, why: String },
     /// So many bytes of the folder's are counted, so many files wholly, and these levels were seen.
     Progress { bytes: u64, of: u64, files: usize, levels: Vec<(&'static str, u64)> },
+    /// Something became of a log that is followed.
+    Turn { file: String, turn: Turn },
     /// The store does not answer; it is waited for.
     Waiting { why: String, waited: Duration },
     /// The store answers again.
@@ -40,6 +42,50 @@ pub enum Event {
     StandingBy { who: String },
     /// This process coordinates from now on, after somebody else did.
     TookOver,
+}
+
+/// What becomes of a log that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is new.
+    Appeared,
+    /// It is called otherwise now, and read on.
+    Renamed { to: String },
+    /// It was cut, or written anew: so many bytes had been counted, and it is read from its beginning.
+    Cut { counted: u64 },
+    /// It was taken away while nobody followed it; so many bytes had been counted.
+    Gone { counted: u64 },
+    /// It is packed, and came later: what was packed was counted as it came.
+    Packed,
+    /// It cannot be read.
+    Unreadable { why: String },
+    /// So many bytes behind its last newline are not counted: their line has not ended.
+    Left { bytes: u64 },
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Appeared => f.write_str("is new"),
+            Self::Renamed { to } => write!(f, "is {to} now, and read on"),
+            Self::Cut { counted } => write!(
+                f,
+                "was cut: {counted} bytes of it are counted, what was written behind them and not seen is lost; it is read \
+                 from its beginning"
+            ),
+            Self::Gone { counted } => write!(
+                f,
+                "was taken away while nobody followed it: {counted} bytes of it are counted, what was behind them is not"
+            ),
+            Self::Packed => f.write_str(
+                "is packed, and not counted: what came before it was packed is; analyse it by itself if it was not followed",
+            ),
+            Self::Unreadable { why } => write!(f, "cannot be read: {why}"),
+            Self::Left { bytes } => {
+                write!(f, "ends with {bytes} bytes that are not counted: their line has no end yet")
+            }
+        }
+    }
 }
 
 /// Where events go: it must not block for long.
@@ -98,6 +144,7 @@ impl fmt::Display for Event {
                 write!(f, "[Master] So far: {bytes} of {of} bytes, {files} files")?;
                 levels.iter().try_for_each(|(level, count)| write!(f, ", {level}: {count}"))
             }
+            Self::Turn { file, turn } => write!(f, "[Master] {file} {turn}"),
             Self::Waiting { why, waited } => {
                 write!(f, "[Master] Waiting for the store, {:.1}s so far: {why}", waited.as_secs_f64())
             }

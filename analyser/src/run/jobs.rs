@@ -131,7 +131,7 @@ async fn part(
             lease: serving.lease,
             batch: batch_of(true),
             most: job.most,
-            tells: false,
+            is_shared: true,
         };
         let told = told.clone();
         workers.spawn(async move { (worker.number, worker.run(told).await) });

@@ -26,8 +26,19 @@ const MOST_MISTAKES: usize = 20;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Line {
-    Run { ledger: u32, folder: PathBuf, query: Query },
-    File { file: usize, log: LogFile, unread: Option<String> },
+    Run {
+        ledger: u32,
+        folder: PathBuf,
+        query: Query,
+    },
+    File {
+        file: usize,
+        log: LogFile,
+        unread: Option<String>,
+        /// What was counted is not under this path any more: the log was cut, or taken away, while it was followed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        gone: bool,
+    },
     Part(Entry),
     Total(Total),
 }
@@ -85,7 +96,7 @@ fn write_to(path: &Path, folder: &Path, analysis: &Analysis) -> io::Result<()> {
     line(&Line::Run { ledger: 1, folder: folder.to_owned(), query: analysis.query.clone() })?;
     for (file, log) in analysis.files.iter().enumerate() {
         let unread = unread.get(super::plan::name(&log.path).as_str()).map(|why| (*why).to_owned());
-        line(&Line::File { file, log: log.clone(), unread })?;
+        line(&Line::File { file, log: log.clone(), unread, gone: analysis.gone.contains(&file) })?;
     }
     for entry in &analysis.entries {
         line(&Line::Part(entry.clone()))?;
@@ -154,10 +165,17 @@ pub fn verify(path: &Path) -> Result<Verified, LedgerError> {
     Ok(read.finish())
 }
 
+/// A file as the ledger names it.
+struct Named {
+    log: LogFile,
+    unread: Option<String>,
+    gone: bool,
+}
+
 #[derive(Default)]
 struct Read {
     runs: usize,
-    files: BTreeMap<usize, (LogFile, Option<String>)>,
+    files: BTreeMap<usize, Named>,
     parts: BTreeMap<usize, Vec<Entry>>,
     sum: Total,
     total: Option<Total>,
@@ -184,8 +202,8 @@ impl Read {
                     "line {number} begins a ledger of form {ledger}; form 1 begins on line 1, once"
                 ));
             }
-            Line::File { file, log, unread } => {
-                if self.files.insert(file, (log, unread)).is_some() {
+            Line::File { file, log, unread, gone } => {
+                if self.files.insert(file, Named { log, unread, gone }).is_some() {
                     self.wrong(format!("line {number} names file {file} a second time"));
                 }
             }
@@ -216,14 +234,18 @@ impl Read {
             self.wrong(format!("parts of file {file}, which the ledger does not name"));
         }
         let files = std::mem::take(&mut self.files);
-        for (file, (log, unread)) in files {
+        for (file, Named { log, unread, gone }) in files {
             let entries = parts.get(&file).map_or(&[][..], Vec::as_slice);
             if let Some(why) = unread {
                 self.wrong(format!("{} is not counted, or not wholly: {why}", log.path.display()));
                 continue;
             }
             self.tiles(&log, entries);
-            self.compare(&log, entries);
+            if gone || !log.path.exists() {
+                self.found.missing.push(log.path);
+            } else {
+                self.compare(&log, entries);
+            }
         }
         self.found.total = self.sum;
         self.found
@@ -270,10 +292,6 @@ impl Read {
 
     /// Whether the file still is what was counted.
     fn compare(&mut self, log: &LogFile, entries: &[Entry]) {
-        if !log.path.exists() {
-            self.found.missing.push(log.path.clone());
-            return;
-        }
         let mistakes = (self.found.mistakes.len(), self.found.more_mistakes);
         for Entry { counted, .. } in entries {
             let (begin, end) = (counted.begin, counted.end);

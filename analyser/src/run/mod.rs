@@ -5,19 +5,26 @@
 //! that was frozen and comes back changes nothing. What it has counted and the removal of the tasks it came from are one
 //! transaction: whoever takes over goes on exactly there.
 
+mod begin;
 mod checkpoint;
+mod conclusion;
 mod coordinator;
 mod event;
+mod follow;
 mod jobs;
 pub mod ledger;
+mod office;
 mod patient;
 mod plan;
 mod proof;
+mod saver;
 mod state;
 mod task;
 pub mod view;
+mod watched;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,8 +34,10 @@ use crate::folder::FolderError;
 use crate::format::Format;
 use crate::output::Run;
 
-pub use self::coordinator::{Conclusion, analyse};
-pub use self::event::{Event, Tell};
+pub use self::conclusion::Conclusion;
+pub use self::coordinator::analyse;
+pub use self::event::{Event, Tell, Turn};
+pub use self::follow::follow;
 pub use self::jobs::{Serving, serve};
 pub use self::state::Entry;
 pub use self::task::Counted;
@@ -75,6 +84,8 @@ pub struct Analysis {
     pub run: Run,
     /// The files, by name; the entries' ranges are of them.
     pub files: Vec<crate::source::LogFile>,
+    /// Those of them whose bytes are not to be found under their paths any more; only of a folder that was followed.
+    pub gone: BTreeSet<usize>,
     /// What was counted, in the order of the files: the ledger's lines.
     pub entries: Vec<Entry>,
 }
@@ -110,6 +121,13 @@ pub enum RunError {
         "the store's {key} is of another version of this program, or damaged: begin anew with another store"
     )]
     Unreadable { key: String, source: std::io::Error },
+    /// What a store would have to keep for whoever takes over is more than it takes.
+    #[error(
+        "{key} would take {mebibytes} MiB, and a shared store keeps {} of a value: ask for less (no templates), analyse parts of the folder, \
+         or leave the --store away: one process needs none",
+        slipring_store::LONGEST_VALUE >> 20
+    )]
+    TooMuch { key: String, mebibytes: usize },
     /// A worker ended in a way that it should not.
     #[error(
         "worker {worker} broke down; this is a bug of this program: please report it with the lines above"

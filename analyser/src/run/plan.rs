@@ -66,15 +66,7 @@ impl Plan {
         let found = look_into(folder)?;
         let mut refused: Vec<Unread> = Vec::new();
         for error in found.refused {
-            let path = match &error {
-                crate::source::SourceError::Open { path, .. }
-                | crate::source::SourceError::NoFile { path }
-                | crate::source::SourceError::Read { path, .. }
-                | crate::source::SourceError::Shrunk { path, .. }
-                | crate::source::SourceError::Stopped { path }
-                | crate::source::SourceError::Broken { path, .. } => name(path),
-            };
-            refused.push(Unread { path, why: in_words(&error) });
+            refused.push(Unread { path: name(error.path()), why: in_words(&error) });
         }
         let bytes: u64 = found.logs.iter().map(|log| log.length).sum();
         let usual = (bytes / 64).clamp(*SIZES.start(), *SIZES.end()).max(bytes / MOST_RANGES);

@@ -24,6 +24,8 @@ pub use self::near::Template;
 
 /// Bytes of an example that are kept.
 const EXAMPLE: usize = 256;
+/// Bytes of a template that are kept: what is counted under it is told apart by all of them.
+const TEXT: usize = 1024;
 /// Templates that are kept unless told otherwise.
 pub const DEFAULT_MOST: u32 = 20_000;
 
@@ -76,7 +78,7 @@ impl Templates {
                 kept.example = example.into();
             }
         } else if self.may_be_kept(hash) {
-            let text = String::from_utf8_lossy(&masked).into();
+            let text = String::from_utf8_lossy(&masked[..masked.len().min(TEXT)]).into();
             self.keep(hash, Kept { count: 1, text, example: example.into() });
         } else {
             self.other += 1;

@@ -44,6 +44,9 @@ const PRUNING: Duration = Duration::from_secs(1);
 /// Idle connections of HTTP/2 that a thread keeps to all replicas.
 const MOST_IDLE: usize = 512;
 
+/// The listener for clients over TLS, if there are to be any, and what is agreed with them.
+type OverTls = Option<(TcpListener, TlsAcceptor)>;
+
 /// What the tasks of a thread share.
 #[derive(Debug)]
 pub struct Worker {
@@ -181,9 +184,7 @@ pub fn run(
 }
 
 /// A thread's reactor, and its listeners there.
-fn prepared(
-    listeners: Listeners,
-) -> io::Result<(LocalRuntime, TcpListener, Option<(TcpListener, TlsAcceptor)>)> {
+fn prepared(listeners: Listeners) -> io::Result<(LocalRuntime, TcpListener, OverTls)> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let (plain, tls) = runtime.block_on(async {
         let tls = match listeners.tls {
@@ -240,12 +241,7 @@ async fn prune(worker: Rc<Worker>) {
     }
 }
 
-async fn serve(
-    worker: Rc<Worker>,
-    plain: TcpListener,
-    tls: Option<(TcpListener, TlsAcceptor)>,
-    mut orders: Orders,
-) {
+async fn serve(worker: Rc<Worker>, plain: TcpListener, tls: OverTls, mut orders: Orders) {
     let mut accepting = JoinSet::new();
     accepting.spawn_local(accept(worker.clone(), plain, None, orders.places.clone()));
     if let Some((listener, acceptor)) = tls {

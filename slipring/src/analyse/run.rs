@@ -16,11 +16,12 @@ use slipring_analyser::folder::look_into;
 use slipring_analyser::format::Format;
 use slipring_analyser::output;
 use slipring_analyser::run::view::leave;
-use slipring_analyser::run::{Analysis, Checkpoints, Ended, Options, RunError, analyse, ledger};
+use slipring_analyser::run::{Analysis, Checkpoints, Ended, Options, RunError, analyse, follow, ledger};
 use slipring_analyser::templates::DEFAULT_MOST;
 use slipring_plots::chart::ChartError;
 use slipring_store::Store;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::chart::chart;
@@ -28,7 +29,7 @@ use super::edge::{self, Edge, now_ms};
 use super::show::Show;
 use super::{Sharing, bytes, cores, runtime, store, time};
 use crate::report::complain;
-use crate::signals::{ENDED_AT_ONCE, Signals};
+use crate::signals::{ENDED_AT_ONCE, Signals, Stop};
 
 /// Templates that are shown unless it is said how many.
 const TOP: usize = 20;
@@ -86,6 +87,9 @@ pub(super) struct Asked {
     /// If another process coordinates this analysis in the store: wait, and take over when it dies.
     #[arg(long)]
     standby: bool,
+    /// Go on with what is written to the logs, and with new ones, until SIGINT or SIGTERM: then the result of all of it.
+    #[arg(long, conflicts_with_all = ["standby", "scaling", "split", "page", "replicate"])]
+    follow: bool,
     /// Bytes of a range at most, like 4MiB [default: what suits the folder].
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     split: Option<NonZeroU64>,
@@ -173,6 +177,15 @@ impl Asked {
         if self.workers == Some(0) && !shared {
             return Some("--workers 0 leaves the reading to others, who need a --store to share".to_owned());
         }
+        if self.follow && shared {
+            return Some(
+                "--follow counts in this process, which nobody takes over from: leave --store away"
+                    .to_owned(),
+            );
+        }
+        if self.follow && self.workers == Some(0) {
+            return Some("--follow needs a thread to read with: --workers 1 or more".to_owned());
+        }
         if self.standby && !shared {
             return Some(
                 "--standby takes over from another process, and needs the --store that they share".to_owned(),
@@ -218,6 +231,11 @@ pub(super) fn run(arguments: &Asked) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+        if arguments.follow {
+            return signals
+                .run_until("following", async |stop| follow_logs(arguments, options, stop).await)
+                .await;
+        }
         let done = tokio::select! {
             done = shown(arguments, options) => done,
             // What a store or a checkpoint holds is gone on from.
@@ -279,22 +297,8 @@ async fn work(arguments: &Asked, options: Options, store: Arc<dyn Store>) -> Exi
             return ExitCode::FAILURE;
         }
     };
-    is_well &= analysis.run.unread.is_empty();
-    for unread in &analysis.run.unread {
-        eprintln!("slipring: not counted, or not wholly: {}: {}", unread.path, unread.why);
-    }
-    if let Some(ledger) = &arguments.ledger
-        && let Err(error) = ledger::write(ledger, &folder, &analysis)
-    {
-        eprintln!("slipring: the ledger {} cannot be written: {error}", ledger.display());
-        is_well = false;
-    }
-    if let Err(error) = write(arguments, &analysis) {
-        let place = arguments.file.as_deref().unwrap_or(Path::new("standard output"));
-        eprintln!("slipring: the result cannot be written to {}: {error}", place.display());
-        // It has not been shown: whoever starts again shows it.
-        return ExitCode::FAILURE;
-    }
+    let Some(shown) = present(arguments, &folder, &analysis) else { return ExitCode::FAILURE };
+    is_well &= shown;
     if is_shared && let Err(error) = leave(&*store, &folder, &analysis, now_ms()).await {
         complain(&error);
         is_well = false;
@@ -304,6 +308,53 @@ async fn work(arguments: &Asked, options: Options, store: Arc<dyn Store>) -> Exi
         is_well = false;
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Counts on until it is asked to stop; interim results are shown as they come.
+async fn follow_logs(arguments: &Asked, options: Options, mut stop: Stop) -> ExitCode {
+    let folder = options.folder.clone();
+    let is_text = arguments.output == Output::Text && arguments.file.is_none();
+    let show = Show::new(is_text, arguments.verbose, true);
+    let (end, ended) = watch::channel(false);
+    let following = follow(options, show.tell(), ended);
+    tokio::pin!(following);
+    let followed = tokio::select! {
+        followed = &mut following => followed,
+        () = stop.asked() => {
+            end.send_replace(true);
+            following.await
+        }
+    };
+    show.finish();
+    match followed {
+        Ok(analysis) if present(arguments, &folder, &analysis) == Some(true) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows a result and writes its ledger; whether all went well. `None`: it could not be shown.
+fn present(arguments: &Asked, folder: &Path, analysis: &Analysis) -> Option<bool> {
+    let mut is_well = analysis.run.unread.is_empty();
+    for unread in &analysis.run.unread {
+        eprintln!("slipring: not counted, or not wholly: {}: {}", unread.path, unread.why);
+    }
+    if let Some(ledger) = &arguments.ledger
+        && let Err(error) = ledger::write(ledger, folder, analysis)
+    {
+        eprintln!("slipring: the ledger {} cannot be written: {error}", ledger.display());
+        is_well = false;
+    }
+    if let Err(error) = write(arguments, analysis) {
+        let place = arguments.file.as_deref().unwrap_or(Path::new("standard output"));
+        eprintln!("slipring: the result cannot be written to {}: {error}", place.display());
+        // It has not been shown: whoever starts again shows it.
+        return None;
+    }
+    Some(is_well)
 }
 
 /// Keeps copies of all logs; whether it could of each.

@@ -76,6 +76,7 @@ impl Shown {
             | Event::Back { .. }
             | Event::StandingBy { .. }
             | Event::TookOver
+            | Event::Turn { .. }
             | Event::TimedOut { .. } => {
                 if self.is_verbose && self.is_text {
                     self.say(event);

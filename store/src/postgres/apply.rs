@@ -114,7 +114,11 @@ pub(crate) async fn transact(db: &mut PgConnection, changes: &[Change]) -> Resul
     Ok(Outcome::Committed(plan.effects))
 }
 
-async fn write_tasks(db: &mut PgConnection, plan: &Plan<'_>, now: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn write_tasks(
+    db: &mut PgConnection,
+    plan: &Plan<'_>,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let freed = plan.without_leases();
     if !freed.is_empty() {
         let query = "DELETE FROM slipring_lease WHERE task = ANY($1)";

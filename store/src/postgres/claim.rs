@@ -8,8 +8,9 @@ use sqlx::PgConnection;
 use super::run::Failure;
 use super::{apply, now};
 use crate::clock::{Timestamp, micros};
-use crate::rows;
+use crate::plan::Plan;
 use crate::task::{Campaign, Claim, Claimed, Tenure};
+use crate::{queries, rows};
 
 pub(crate) async fn claim(
     db: &mut PgConnection,
@@ -40,13 +41,8 @@ pub(crate) async fn claim(
 
 async fn give_up(db: &mut PgConnection, queue: &str, key: &str) -> Result<(), Failure> {
     let Some((now, id, task)) = apply::task(db, queue, key).await? else { return Ok(()) };
-    let Some((reason, last)) = task.exhausted() else { return Ok(()) };
-    let query = "WITH gone AS (DELETE FROM slipring_lease WHERE task = $1)
-        UPDATE slipring_task SET state = 3, outcome = $2, ended_by = $3, ended_worker = $4, ended_at = $5,
-        ready_at = NULL WHERE id = $1";
-    let query = sqlx::query(query).bind(id).bind(reason.into_bytes()).bind(rows::signed(last.epoch));
-    query.bind(&last.worker).bind(now.0).execute(db).await?;
-    Ok(())
+    let Some(plan) = Plan::exhausted(id, &task) else { return Ok(()) };
+    apply::write_tasks(db, &plan, now).await
 }
 
 /// The tasks are locked.
@@ -100,10 +96,8 @@ pub(crate) async fn speculate(
         UPDATE slipring_task SET ready_at = greatest(ready_at, $4) FROM lease WHERE id = $1
         RETURNING lease.epoch, weight, payload";
     let query = sqlx::query_as(query).bind(id).bind(worker).bind(now.0).bind(until.0);
-    let (epoch, weight, payload): (i64, i64, Vec<u8>) = query.fetch_one(db).await?;
-    let claim = Claim { queue: queue.to_owned(), key: key.to_owned(), epoch: rows::unsigned(epoch)? };
-    let (attempt, attempts) = (task.attempt, task.attempts);
-    Ok(Some(Claimed { claim, payload, weight, attempt, attempts, until }))
+    let found = query.fetch_one(db).await?;
+    Ok(Some(rows::second(queue, key, &task, found, until)?))
 }
 
 pub(crate) async fn renew(
@@ -143,8 +137,8 @@ pub(crate) async fn renew(
 }
 
 pub(crate) async fn tenure(db: &mut PgConnection, office: &str) -> Result<Option<Tenure>, sqlx::Error> {
-    let query = "SELECT who, epoch, until FROM slipring_office WHERE name = $1";
-    let found: Option<rows::TenureRow> = sqlx::query_as(query).bind(office).fetch_optional(db).await?;
+    let found: Option<rows::TenureRow> =
+        sqlx::query_as(queries::TENURE).bind(office).fetch_optional(db).await?;
     found.map(rows::tenure).transpose()
 }
 

@@ -27,9 +27,9 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::hints::{Hints, Wakes};
 use crate::range::{Range, Record};
-use crate::rows;
 use crate::store::{Answer, Store};
 use crate::task::{Campaign, Claim, Claimed, Counts, Finished, Running, Tenure};
+use crate::{queries, rows};
 
 /// The database's clock, in microseconds.
 macro_rules! now {
@@ -266,14 +266,8 @@ impl Store for Postgres {
             bounds::record(key)?;
             run::read(&self.pool, "reading a record", key, |db, key| {
                 Box::pin(async move {
-                    let query = "SELECT value, version FROM slipring_record WHERE key = $1";
-                    let found: Option<(Vec<u8>, i64)> =
-                        sqlx::query_as(query).bind(key).fetch_optional(db).await?;
-                    let record = found.map(|(value, version)| {
-                        let version = rows::unsigned(version)?;
-                        Ok(Record { key: (*key).to_owned(), value, version })
-                    });
-                    record.transpose()
+                    let found = sqlx::query_as(queries::RECORD).bind(key).fetch_optional(db).await?;
+                    rows::record(key, found)
                 })
             })
             .await
@@ -283,24 +277,10 @@ impl Store for Postgres {
     fn range(&self, range: Range) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
             bounds::range(&range)?;
-            let query = match range.reverse {
-                false => {
-                    "SELECT key, value, version FROM slipring_record WHERE key >= $1 AND key < $2
-                    ORDER BY key LIMIT $3"
-                }
-                true => {
-                    "SELECT key, value, version FROM slipring_record WHERE key >= $1 AND key < $2
-                    ORDER BY key DESC LIMIT $3"
-                }
-            };
-            run::read(&self.pool, "reading records", (range, query), |db, (range, query)| {
+            run::read(&self.pool, "reading records", range, |db, range| {
                 Box::pin(async move {
-                    let query = sqlx::query_as(*query).bind(&range.from).bind(&range.to);
-                    let found: Vec<(String, Vec<u8>, i64)> =
-                        query.bind(rows::count(range.limit)).fetch_all(db).await?;
-                    let record =
-                        |(key, value, version)| Ok(Record { key, value, version: rows::unsigned(version)? });
-                    found.into_iter().map(record).collect()
+                    let query = sqlx::query_as(queries::records(range)).bind(&range.from).bind(&range.to);
+                    rows::records(query.bind(rows::count(range.limit)).fetch_all(db).await?)
                 })
             })
             .await
@@ -312,8 +292,7 @@ impl Store for Postgres {
             bounds::queue(queue)?;
             run::read(&self.pool, "counting tasks", queue, |db, queue| {
                 Box::pin(async move {
-                    let query = "SELECT state, count(*) FROM slipring_task WHERE queue = $1 GROUP BY state";
-                    rows::counts(sqlx::query_as(query).bind(queue).fetch_all(db).await?)
+                    rows::counts(sqlx::query_as(queries::COUNTS).bind(queue).fetch_all(db).await?)
                 })
             })
             .await
@@ -332,10 +311,7 @@ impl Store for Postgres {
             run::read(&self.pool, "reading results", (queue, after, limit), |db, (queue, after, limit)| {
                 Box::pin(async move {
                     // No key is empty.
-                    let query = "SELECT key, outcome, state, ended_by, ended_worker, attempt, ended_at
-                    FROM slipring_task WHERE queue = $1 AND ready_at IS NULL AND key > $2
-                    ORDER BY key LIMIT $3";
-                    let query = sqlx::query_as(query).bind(queue).bind(after.unwrap_or(""));
+                    let query = sqlx::query_as(queries::FINISHED).bind(queue).bind(after.unwrap_or(""));
                     let found: Vec<rows::FinishedRow> = query.bind(rows::count(*limit)).fetch_all(db).await?;
                     found.into_iter().map(rows::finished).collect()
                 })
@@ -349,10 +325,8 @@ impl Store for Postgres {
             bounds::queue(queue)?;
             run::read(&self.pool, "reading leases", queue, |db, queue| {
                 Box::pin(async move {
-                    let query = "SELECT t.key, l.epoch, l.worker, l.since, l.until, t.weight
-                    FROM slipring_task t JOIN slipring_lease l ON l.task = t.id
-                    WHERE t.queue = $1 AND t.state = 1 ORDER BY t.key, l.epoch LIMIT $2";
-                    let query = sqlx::query_as(query).bind(queue).bind(rows::count(bounds::MOST_ROWS));
+                    let query =
+                        sqlx::query_as(queries::RUNNING).bind(queue).bind(rows::count(bounds::MOST_ROWS));
                     let found: Vec<rows::RunningRow> = query.fetch_all(db).await?;
                     found.into_iter().map(rows::running).collect()
                 })
@@ -371,9 +345,9 @@ impl Store for Postgres {
                 // One snapshot for all of it.
                 let level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 sqlx::raw_sql(level).execute(&mut *db).await?;
-                let rows: Vec<rows::AuditRow> = sqlx::query_as(rows::AUDIT).fetch_all(&mut *db).await?;
+                let rows: Vec<rows::AuditRow> = sqlx::query_as(queries::AUDIT).fetch_all(&mut *db).await?;
                 let mut found = rows::audit(rows)?;
-                let newest: Option<i64> = sqlx::query_scalar(rows::NEWEST).fetch_one(&mut *db).await?;
+                let newest: Option<i64> = sqlx::query_scalar(queries::NEWEST).fetch_one(&mut *db).await?;
                 // A sequence is of no snapshot, and only goes ahead.
                 let drawn = "SELECT last_value FROM slipring_drawn";
                 let drawn: i64 = sqlx::query_scalar(drawn).fetch_one(&mut *db).await?;

@@ -117,7 +117,7 @@ async fn records(db: &mut SqliteConnection, plan: &mut Plan<'_>) -> Result<(), E
     Ok(())
 }
 
-async fn tasks(db: &mut SqliteConnection, plan: &Plan<'_>, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn tasks(db: &mut SqliteConnection, plan: &Plan<'_>, now: Timestamp) -> Result<(), Error> {
     const DOING: &str = "writing tasks";
     let freed = plan.without_leases();
     if !freed.is_empty() {

@@ -2,12 +2,14 @@
 
 use sqlx::SqliteConnection;
 
-use super::apply::{draw, task};
+use super::apply::{self, draw, task};
 use super::{doing, ids};
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::rows;
+use crate::plan::Plan;
+use crate::rules::{self, Elected};
 use crate::task::{Campaign, Claim, Claimed, Tenure};
+use crate::{queries, rows};
 
 pub(crate) async fn claim(
     db: &mut SqliteConnection,
@@ -34,17 +36,9 @@ pub(crate) async fn claim(
 }
 
 async fn give_up(db: &mut SqliteConnection, queue: &str, key: &str, now: Timestamp) -> Result<(), Error> {
-    const DOING: &str = "giving up a task";
     let Some((id, task)) = task(db, queue, key).await? else { return Ok(()) };
-    let Some((reason, last)) = task.exhausted() else { return Ok(()) };
-    let query = sqlx::query("DELETE FROM slipring_lease WHERE task = $1").bind(id);
-    query.execute(&mut *db).await.map_err(doing(DOING))?;
-    let query =
-        "UPDATE slipring_task SET state = 3, outcome = $2, ended_by = $3, ended_worker = $4, ended_at = $5,
-        ready_at = NULL WHERE id = $1";
-    let query = sqlx::query(query).bind(id).bind(reason.into_bytes()).bind(rows::signed(last.epoch));
-    let query = query.bind(&last.worker).bind(now.0);
-    query.execute(db).await.map(drop).map_err(doing(DOING))
+    let Some(plan) = Plan::exhausted(id, &task) else { return Ok(()) };
+    apply::tasks(db, &plan, now).await
 }
 
 async fn take(
@@ -98,10 +92,8 @@ pub(crate) async fn speculate(
         "UPDATE slipring_task SET ready_at = max(ready_at, $2) WHERE id = $1 RETURNING weight, payload";
     let query = sqlx::query_as(query).bind(id).bind(until.0);
     let (weight, payload): (i64, Vec<u8>) = query.fetch_one(db).await.map_err(doing(DOING))?;
-    let epoch = rows::unsigned(epoch).map_err(doing(DOING))?;
-    let claim = Claim { queue: queue.to_owned(), key: key.to_owned(), epoch };
-    let (attempt, attempts) = (task.attempt, task.attempts);
-    Ok(Some(Claimed { claim, payload, weight, attempt, attempts, until }))
+    let second = rows::second(queue, key, &task, (epoch, weight, payload), until);
+    second.map(Some).map_err(doing(DOING))
 }
 
 pub(crate) async fn renew(
@@ -130,8 +122,7 @@ pub(crate) async fn renew(
 
 pub(crate) async fn tenure(db: &mut SqliteConnection, office: &str) -> Result<Option<Tenure>, Error> {
     const DOING: &str = "reading an office";
-    let query = "SELECT who, epoch, until FROM slipring_office WHERE name = $1";
-    let query = sqlx::query_as(query).bind(office);
+    let query = sqlx::query_as(queries::TENURE).bind(office);
     let found: Option<rows::TenureRow> = query.fetch_optional(db).await.map_err(doing(DOING))?;
     found.map(rows::tenure).transpose().map_err(doing(DOING))
 }
@@ -144,10 +135,11 @@ pub(crate) async fn campaign(
     until: Timestamp,
 ) -> Result<Campaign, Error> {
     const DOING: &str = "campaigning";
-    let epoch = match tenure(db, office).await? {
-        Some(tenure) if tenure.until > now && tenure.who != who => return Ok(Campaign::Taken(tenure)),
-        Some(tenure) if tenure.until > now => rows::signed(tenure.epoch),
-        _ => draw(db, 1).await?,
+    let found = tenure(db, office).await?;
+    let epoch = match rules::elected(found.as_ref(), who, now) {
+        Elected::Other(tenure) => return Ok(Campaign::Taken(tenure.clone())),
+        Elected::Same(epoch) => rows::signed(epoch),
+        Elected::New => draw(db, 1).await?,
     };
     let query = "INSERT INTO slipring_office (name, who, epoch, until) VALUES ($1, $2, $3, $4)
         ON CONFLICT (name) DO UPDATE SET who = excluded.who, epoch = excluded.epoch, until = excluded.until";

@@ -3,6 +3,12 @@
 //! `synchronous = FULL`: a call that was answered is on the disk, and outlives the loss of power as far as the disk keeps
 //! its word; the writer makes many calls durable with one flush. Several processes of one machine may open one file. They
 //! hear no hints from each other: they poll.
+//!
+//! *The lock is a process's.* Whoever is stopped (SIGSTOP, a frozen container) in the middle of a transaction keeps SQLite's
+//! lock, and nobody else writes before it goes on or dies: calls are [`Error::Unavailable`] after five seconds, and are
+//! waited for with patience. A transaction holds one group of calls, waits for nothing but the disk, and so lasts
+//! milliseconds; to end it sooner would be to answer before the disk has it. Reading goes on. Where processes are stopped
+//! for long, PostgreSQL is the store: it gives a silent transaction up after thirty seconds.
 
 mod apply;
 mod claim;
@@ -24,9 +30,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Error;
 use crate::hints::{Hints, Wakes};
 use crate::range::{Range, Record};
-use crate::rows;
 use crate::store::{Answer, Store};
 use crate::task::{Campaign, Claim, Claimed, Counts, Finished, Running, Tenure};
+use crate::{queries, rows};
 use writer::Writer;
 
 /// How long another process may hold the file's lock.
@@ -239,15 +245,9 @@ impl Store for Sqlite {
         Box::pin(async move {
             const DOING: &str = "reading a record";
             bounds::record(key)?;
-            let query = "SELECT value, version FROM slipring_record WHERE key = $1";
-            let query = sqlx::query_as(query).bind(key);
-            let found: Option<(Vec<u8>, i64)> =
-                query.fetch_optional(&self.readers).await.map_err(doing(DOING))?;
-            let record = found.map(|(value, version)| {
-                let version = rows::unsigned(version)?;
-                Ok(Record { key: key.to_owned(), value, version })
-            });
-            record.transpose().map_err(doing(DOING))
+            let query = sqlx::query_as(queries::RECORD).bind(key);
+            let found = query.fetch_optional(&self.readers).await.map_err(doing(DOING))?;
+            rows::record(key, found).map_err(doing(DOING))
         })
     }
 
@@ -255,21 +255,10 @@ impl Store for Sqlite {
         Box::pin(async move {
             const DOING: &str = "reading records";
             bounds::range(&range)?;
-            let query = match range.reverse {
-                false => {
-                    "SELECT key, value, version FROM slipring_record WHERE key >= $1 AND key < $2
-                    ORDER BY key LIMIT $3"
-                }
-                true => {
-                    "SELECT key, value, version FROM slipring_record WHERE key >= $1 AND key < $2
-                    ORDER BY key DESC LIMIT $3"
-                }
-            };
-            let query = sqlx::query_as(query).bind(range.from).bind(range.to).bind(rows::count(range.limit));
-            let found: Vec<(String, Vec<u8>, i64)> =
-                query.fetch_all(&self.readers).await.map_err(doing(DOING))?;
-            let record = |(key, value, version)| Ok(Record { key, value, version: rows::unsigned(version)? });
-            found.into_iter().map(record).collect::<Result<_, _>>().map_err(doing(DOING))
+            let query = sqlx::query_as(queries::records(&range)).bind(&range.from).bind(&range.to);
+            let query = query.bind(rows::count(range.limit));
+            let found = query.fetch_all(&self.readers).await.map_err(doing(DOING))?;
+            rows::records(found).map_err(doing(DOING))
         })
     }
 
@@ -277,8 +266,7 @@ impl Store for Sqlite {
         Box::pin(async move {
             const DOING: &str = "counting tasks";
             bounds::queue(queue)?;
-            let query = "SELECT state, count(*) FROM slipring_task WHERE queue = $1 GROUP BY state";
-            let query = sqlx::query_as(query).bind(queue);
+            let query = sqlx::query_as(queries::COUNTS).bind(queue);
             let found: Vec<(i64, i64)> = query.fetch_all(&self.readers).await.map_err(doing(DOING))?;
             rows::counts(found).map_err(doing(DOING))
         })
@@ -295,10 +283,10 @@ impl Store for Sqlite {
             bounds::queue(queue)?;
             bounds::rows(limit)?;
             // No key is empty.
-            let query =
-                "SELECT key, outcome, state, ended_by, ended_worker, attempt, ended_at FROM slipring_task
-                WHERE queue = $1 AND ready_at IS NULL AND key > $2 ORDER BY key LIMIT $3";
-            let query = sqlx::query_as(query).bind(queue).bind(after.unwrap_or("")).bind(rows::count(limit));
+            let query = sqlx::query_as(queries::FINISHED)
+                .bind(queue)
+                .bind(after.unwrap_or(""))
+                .bind(rows::count(limit));
             let found: Vec<rows::FinishedRow> = query.fetch_all(&self.readers).await.map_err(doing(DOING))?;
             found.into_iter().map(rows::finished).collect::<Result<_, _>>().map_err(doing(DOING))
         })
@@ -308,10 +296,7 @@ impl Store for Sqlite {
         Box::pin(async move {
             const DOING: &str = "reading leases";
             bounds::queue(queue)?;
-            let query = "SELECT t.key, l.epoch, l.worker, l.since, l.until, t.weight
-                FROM slipring_task t JOIN slipring_lease l ON l.task = t.id
-                WHERE t.queue = $1 AND t.state = 1 ORDER BY t.key, l.epoch LIMIT $2";
-            let query = sqlx::query_as(query).bind(queue).bind(rows::count(bounds::MOST_ROWS));
+            let query = sqlx::query_as(queries::RUNNING).bind(queue).bind(rows::count(bounds::MOST_ROWS));
             let found: Vec<rows::RunningRow> = query.fetch_all(&self.readers).await.map_err(doing(DOING))?;
             found.into_iter().map(rows::running).collect::<Result<_, _>>().map_err(doing(DOING))
         })
@@ -330,14 +315,14 @@ impl Store for Sqlite {
             let damage: Vec<String> =
                 sqlx::query_scalar(query).fetch_all(&mut *snapshot).await.map_err(doing(DOING))?;
             let mut found: Vec<_> = damage.into_iter().filter(|line| line != "ok").collect();
-            let query = sqlx::query_as(rows::AUDIT).fetch_all(&mut *snapshot);
+            let query = sqlx::query_as(queries::AUDIT).fetch_all(&mut *snapshot);
             let audit: Vec<rows::AuditRow> = query.await.map_err(doing(DOING))?;
             found.extend(rows::audit(audit).map_err(doing(DOING))?);
             let drawn = "SELECT drawn FROM slipring_counter";
             let drawn: i64 =
                 sqlx::query_scalar(drawn).fetch_one(&mut *snapshot).await.map_err(doing(DOING))?;
             let newest: Option<i64> =
-                sqlx::query_scalar(rows::NEWEST).fetch_one(&mut *snapshot).await.map_err(doing(DOING))?;
+                sqlx::query_scalar(queries::NEWEST).fetch_one(&mut *snapshot).await.map_err(doing(DOING))?;
             if newest.is_some_and(|newest| newest > drawn) {
                 found.push(rows::BEHIND.to_owned());
             }

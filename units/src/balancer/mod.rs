@@ -10,6 +10,7 @@ mod record;
 mod traces;
 mod watch;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::frame::{Algorithm, Errand, Frame, Sender, State};
 use crate::gathered::{self, Gathered};
 use crate::link::Outbox;
 use crate::places::Places;
+use crate::trace::Trace;
 use crate::unit::micros;
 use kept::Kept;
 use metrics::Metrics;
@@ -150,6 +152,7 @@ struct Pending {
     expected: BTreeSet<u16>,
     decided: BTreeSet<u16>,
     sent: u64,
+    is_still: bool,
     callers: Vec<oneshot::Sender<Result<Arc<Record>, Refused>>>,
 }
 
@@ -164,6 +167,15 @@ impl Recalling {
     fn record(self) -> Record {
         let (events, events_left_out) = self.traces.events();
         Record { events, events_left_out, ..self.record }
+    }
+
+    /// What a unit has told, if it was asked and has not told yet.
+    fn hear(&mut self, unit: u16, father: Option<u16>, trace: Trace) {
+        if self.left.remove(&unit) {
+            self.record.untold.remove(&unit);
+            self.record.fathers.extend(father.map(|father| (unit, father)));
+            self.traces.add(unit, trace);
+        }
     }
 }
 
@@ -315,7 +327,7 @@ impl Balancer {
         let lost: Vec<u64> =
             self.orders.iter().filter(|(_, order)| order.unit == unit).map(|(ticket, _)| *ticket).collect();
         for ticket in lost {
-            self.obeyed(ticket, 0, Some(format!("{unit} is gone")));
+            self.obeyed(unit, ticket, 0, Some(format!("{unit} is gone")));
         }
         // A wave that only it could end is over.
         let hopeless: Vec<WaveId> = self
@@ -331,7 +343,9 @@ impl Balancer {
         }
         let recalled: Vec<WaveId> = self.recalling.keys().copied().collect();
         for wave in recalled {
-            self.recalled(wave, unit);
+            self.recalled(wave, |recalling| {
+                recalling.left.remove(&unit);
+            });
         }
     }
 
@@ -347,29 +361,35 @@ impl Balancer {
                 self.states.insert(unit, state);
                 self.is_news = true;
             }
-            Frame::Decided { wave, sent, tree, .. } => self.decided(wave, unit, sent, tree),
-            Frame::Recalled { wave, father, trace, .. } => {
-                if let Some(recalling) = self.recalling.get_mut(&wave)
-                    && recalling.left.contains(&unit)
-                {
-                    recalling.record.fathers.extend(father.map(|father| (unit, father)));
-                    recalling.traces.add(unit, trace);
+            Frame::Decided { wave, sent, tree, is_elsewhere, .. } => {
+                if let Some(pending) = self.pending.get_mut(&wave) {
+                    pending.is_still &= !is_elsewhere;
                 }
-                self.recalled(wave, unit);
+                self.decided(wave, unit, sent, tree);
             }
-            Frame::Moved { ticket, moved, reason, .. } => self.obeyed(ticket, moved, reason),
+            Frame::Recalled { wave, father, trace, .. } => {
+                self.recalled(wave, |recalling| recalling.hear(unit, father, trace));
+            }
+            Frame::Moved { ticket, moved, reason, .. } => self.obeyed(unit, ticket, moved, reason),
             _ => self.metrics.rejected("wrong_route"),
         }
     }
 
-    fn obeyed(&mut self, ticket: u64, count: u64, reason: Option<String>) {
-        if let Some(Ordered { most, caller, .. }) = self.orders.remove(&ticket) {
-            let reason = reason.map(|mut reason| {
-                reason.retain(|character| !character.is_control());
-                reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
-                reason
-            });
-            drop(caller.send((count.min(most), reason)));
+    /// What the unit that was given an order says of it; nobody else is asked.
+    fn obeyed(&mut self, unit: u16, ticket: u64, count: u64, reason: Option<String>) {
+        match self.orders.entry(ticket) {
+            Entry::Occupied(order) if order.get().unit == unit => {
+                let Ordered { most, caller, .. } = order.remove();
+                let reason = reason.map(|mut reason| {
+                    reason.retain(|character| !character.is_control());
+                    reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
+                    reason
+                });
+                drop(caller.send((count.min(most), reason)));
+            }
+            Entry::Occupied(_) => self.metrics.rejected("not_asked"),
+            // Its time is over: the caller was told so.
+            Entry::Vacant(_) => self.metrics.rejected("unknown_order"),
         }
     }
 
@@ -398,12 +418,9 @@ impl Balancer {
         for caller in pending.callers {
             drop(caller.send(Ok(Arc::clone(&answer))));
         }
-        if self.recalling.len() >= RECALLING {
-            return self.keep(record);
-        }
-        let left: BTreeSet<u16> = self
-            .links
-            .iter()
+        // Of too many at a time nobody is asked.
+        let asked = self.links.iter().filter(|_| self.recalling.len() < RECALLING);
+        let left: BTreeSet<u16> = asked
             .filter(|(_, out)| out.try_send(Frame::Recall { sender: Sender(self.port), wave }).is_ok())
             .map(|(unit, _)| *unit)
             .collect();
@@ -430,6 +447,7 @@ impl Balancer {
         let all: BTreeSet<u16> = self.tree.units().iter().map(|unit| unit.port).collect();
         let missing: BTreeSet<u16> = all.difference(&reached).copied().collect();
         let edges = reached.len().saturating_sub(1) as u64;
+        let untold = self.links.keys().copied().chain(reached.iter().copied()).collect();
         let is_complete = missing.is_empty();
         let nodes = reached.len() as u64;
         Record {
@@ -456,6 +474,8 @@ impl Balancer {
             moves: Vec::new(),
             events: Vec::new(),
             events_left_out: 0,
+            untold,
+            is_still: pending.is_still,
             tree,
         }
         .checked()
@@ -495,9 +515,9 @@ impl Balancer {
         self.clients.retain(|client| client.try_send(frame.clone()).is_ok());
     }
 
-    fn recalled(&mut self, wave: WaveId, unit: u16) {
+    fn recalled(&mut self, wave: WaveId, hear: impl FnOnce(&mut Recalling)) {
         let Some(recalling) = self.recalling.get_mut(&wave) else { return };
-        recalling.left.remove(&unit);
+        hear(recalling);
         if recalling.left.is_empty()
             && let Some(recalling) = self.recalling.remove(&wave)
         {
@@ -537,7 +557,7 @@ impl Balancer {
             .map(|(ticket, order)| (*ticket, order.unit))
             .collect();
         for (ticket, unit) in late {
-            self.obeyed(ticket, 0, Some(format!("{unit} did not answer within {OBEYING:?}")));
+            self.obeyed(unit, ticket, 0, Some(format!("{unit} did not answer within {OBEYING:?}")));
         }
         if self.is_news && self.told <= now && self.watchers.any() {
             self.watchers.tell_text(self.units());
@@ -630,6 +650,7 @@ impl Balancer {
             expected,
             decided: BTreeSet::new(),
             sent: 0,
+            is_still: true,
             callers: vec![caller],
         };
         self.pending.insert(wave, pending);
@@ -645,7 +666,7 @@ impl Balancer {
         };
         self.orders.insert(ticket, Ordered { unit, most, until: Instant::now() + OBEYING, caller });
         if self.links.get(&unit).is_none_or(|out| out.try_send(frame).is_err()) {
-            self.obeyed(ticket, 0, Some(format!("{unit} is not linked")));
+            self.obeyed(unit, ticket, 0, Some(format!("{unit} is not linked")));
         }
     }
 

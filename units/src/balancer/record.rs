@@ -80,6 +80,13 @@ pub(super) struct Record {
     /// How much more, which is not among them.
     #[serde(skip_serializing_if = "trace::is_none")]
     pub events_left_out: u64,
+    /// Who took part, or may have, and whose events are not known: it was gone or too late, or, of one wave among too many,
+    /// nobody asked.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub untold: BTreeSet<u16>,
+    /// Whether everybody who decided had the neighbors that the tree gives it.
+    #[serde(skip)]
+    pub is_still: bool,
     /// What an Echo gathered.
     #[serde(skip)]
     pub tree: Option<Gathered>,
@@ -93,8 +100,9 @@ impl Record {
     }
 
     fn has_other_messages(&self) -> bool {
-        // Who changed its place while the wave was under way was told of it by two, and missed by one of them.
-        let is_still = self.tree.iter().flat_map(Gathered::all).all(|unit| unit.missing.is_empty());
+        // Who changed its place while the wave was under way was told of it by two; of an Echo's, one of them missed it.
+        let is_still =
+            self.is_still && self.tree.iter().flat_map(Gathered::all).all(|unit| unit.missing.is_empty());
         let is_other = self.expected.is_some_and(|expected| expected != self.messages);
         let is_more = self.bound.is_some_and(|bound| self.messages > bound);
         self.is_complete && is_still && (is_other || is_more)
@@ -102,7 +110,13 @@ impl Record {
 
     /// How long it is when it is told, at most, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let ports = [self.initiators.len(), self.missing.len(), self.decided.len(), 2 * self.fathers.len()];
+        let ports = [
+            self.initiators.len(),
+            self.missing.len(),
+            self.decided.len(),
+            self.untold.len(),
+            2 * self.fathers.len(),
+        ];
         let subtrees = self.missing_subtrees.values().map(|subtree| 2 + subtree.len()).sum::<usize>();
         let moves = self.moves.iter().map(Move::bytes).sum::<usize>();
         // A port is at most five digits, with quotes, colon and comma eight; a character of a purpose may be written as six.
@@ -157,6 +171,8 @@ pub(super) mod tests {
             ],
             events: (0..events).map(|seq| Happened { node: 65_535, seq: seq % 512, event }).collect(),
             events_left_out: u64::MAX,
+            untold: (64_536..=65_535).collect(),
+            is_still: true,
             tree: None,
         }
     }
@@ -180,6 +196,9 @@ pub(super) mod tests {
         assert_eq!((&wrong["is_wrong"], &wrong["events_left_out"]), (&true.into(), &7.into()));
         let many = Record { messages: 225, expected: None, bound: Some(224), ..whole.clone() };
         assert_eq!(told(many)["is_wrong"], true);
+        // Who hung elsewhere may have been told of it by two.
+        let moved = Record { messages: 15, is_still: false, ..whole.clone() };
+        assert_eq!(told(moved)["is_wrong"], false);
         // Of one that is not complete nothing is known.
         assert_eq!(told(Record { messages: 15, is_complete: false, ..whole })["is_wrong"], false);
     }

@@ -5,6 +5,9 @@
 //! (`Released`). An offer has a number, and a source has at most one open for each target: so a target needs to remember the
 //! last one of each source, and answers a repetition as it did the first time. A source takes tasks back (`Kept`) only when the
 //! target has said no; it repeats the offer for as long as it has heard nothing.
+//!
+//! Numbers are counted within a journal of the source's, and compared only there: what somebody else offers in its name, from a
+//! journal that he made up, is neither before nor after what it offers itself.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Finished tasks whose names are kept, the latest.
 pub(super) const RECENT: usize = 10_000;
+/// Journals of one source whose last answer is remembered. A source has one; it has another when its file was moved away.
+pub(super) const JOURNALS: usize = 8;
 
 /// A task's name: no other ever has it.
 pub(crate) type TaskId = String;
@@ -46,7 +51,7 @@ pub(crate) enum Verdict {
     Refused,
 }
 
-/// What was answered to a source's last offer.
+/// What was answered to the last offer from one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Answered {
     journal: u64,
@@ -116,7 +121,8 @@ pub(crate) struct Ledger {
     pub reserved: BTreeMap<u16, Reserved>,
     /// The last offer's number, by target.
     batches: BTreeMap<u16, u64>,
-    answered: BTreeMap<u16, Answered>,
+    /// The last answers to each source, one for each of its journals, the latest behind.
+    answered: BTreeMap<u16, VecDeque<Answered>>,
     /// How many were finished here.
     pub finished: u64,
     /// The latest of them.
@@ -141,13 +147,10 @@ impl Ledger {
 
     /// What was answered to this offer; what must not be answered any more, because a later one was, is an error.
     pub(crate) fn answer_to(&self, from: u16, offer: &Offer) -> Result<Option<Verdict>, Inconsistent> {
-        match self.answered.get(&from) {
-            Some(last) if (last.journal, last.batch) == (offer.journal, offer.batch) => {
-                Ok(Some(last.verdict))
-            }
-            Some(last) if (last.journal, last.batch) > (offer.journal, offer.batch) => {
-                Err(Inconsistent("a later offer was answered already"))
-            }
+        let mut answered = self.answered.get(&from).into_iter().flatten();
+        match answered.find(|last| last.journal == offer.journal) {
+            Some(last) if last.batch == offer.batch => Ok(Some(last.verdict)),
+            Some(last) if last.batch > offer.batch => Err(Inconsistent("a later offer was answered already")),
             _ => Ok(None),
         }
     }
@@ -211,7 +214,12 @@ impl Ledger {
                 if self.answer_to(from, &offer)?.is_some() {
                     return Err(Inconsistent("an offer was answered twice"));
                 }
-                self.answered.insert(from, Answered { journal: offer.journal, batch: offer.batch, verdict });
+                let answered = self.answered.entry(from).or_default();
+                answered.retain(|last| last.journal != offer.journal);
+                if answered.len() == JOURNALS {
+                    answered.pop_front();
+                }
+                answered.push_back(Answered { journal: offer.journal, batch: offer.batch, verdict });
                 if verdict == Verdict::Accepted {
                     self.held.extend(offer.tasks.into_iter().map(|task| (task.id, task.left_ms)));
                 }

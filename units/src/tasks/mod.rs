@@ -176,9 +176,8 @@ impl Tasks {
         }
     }
 
-    /// Whether an offer can be a unit's own: nobody else's would be answered. Journals are called by the time at which they
-    /// were begun, and the last answer to a source is remembered by that name: one from the future would be the last for ever.
-    pub(crate) fn is_sane(offer: &Offer, now_us: u64) -> bool {
+    /// Whether an offer can be a unit's own: nobody else's would be answered.
+    pub(crate) fn is_sane(offer: &Offer) -> bool {
         let mut names: Vec<&str> = offer.tasks.iter().map(|task| &*task.id).collect();
         names.sort_unstable();
         names.dedup();
@@ -186,7 +185,6 @@ impl Tasks {
         (1..=LARGEST_OFFER).contains(&offer.tasks.len())
             && names.len() == offer.tasks.len()
             && offer.tasks.iter().all(fits)
-            && offer.journal <= now_us
     }
 
     /// Somebody offers tasks. A repetition is answered as the first time.

@@ -163,12 +163,10 @@ fn only_what_a_unit_would_offer_is_answered() {
     let task = |id: &str| Task { id: id.into(), left_ms: 5 };
     let offer = |journal, tasks: Vec<Task>| Offer { journal, batch: 1, tasks };
     let many = |count: usize| (0..count).map(|number| task(&number.to_string())).collect();
-    let now = 1_000;
-    for sane in [offer(now, vec![task("a"), task("b")]), offer(0, many(LARGEST_OFFER))] {
-        assert!(Tasks::is_sane(&sane, now));
+    for sane in [offer(u64::MAX, vec![task("a"), task("b")]), offer(0, many(LARGEST_OFFER))] {
+        assert!(Tasks::is_sane(&sane));
     }
     for (why, other) in [
-        ("begun in the future", offer(now + 1, vec![task("a")])),
         ("nothing", offer(1, vec![])),
         ("too much", offer(1, many(LARGEST_OFFER + 1))),
         ("twice the same", offer(1, vec![task("a"), task("a")])),
@@ -176,8 +174,53 @@ fn only_what_a_unit_would_offer_is_answered() {
         ("a long name", offer(1, vec![task(&"x".repeat(65))])),
         ("a task of years", offer(1, vec![Task { id: "a".into(), left_ms: u64::MAX }])),
     ] {
-        assert!(!Tasks::is_sane(&other, now), "{why}");
+        assert!(!Tasks::is_sane(&other), "{why}");
     }
+}
+
+/// An offer in a unit's name, from a journal that somebody made up: it may be of now, or of any other time.
+fn made_up(journal: u64) -> Offer {
+    Offer { journal, batch: 7, tasks: vec![Task { id: format!("made-up-{journal}"), left_ms: 5 }] }
+}
+
+#[test]
+fn what_a_stranger_offers_in_a_units_name_comes_neither_before_nor_after_its_own() {
+    let (mut source, mut target, start) = (unit(8000), unit(8001), Instant::now());
+    let mut moved = Vec::new();
+    for journal in [u64::MAX, 0, 8001] {
+        moved.push(source.add(None, TIME).expect("room"));
+        assert_eq!(target.take(8000, made_up(journal)).expect("in memory"), Verdict::Accepted);
+        let offer = source.reserve(8001, 1, start).expect("in memory").expect("one waits");
+        for _ in 0..2 {
+            assert_eq!(target.take(8000, offer.clone()).expect("the unit's own"), Verdict::Accepted);
+            assert_eq!(target.take(8000, made_up(journal)).expect("a repetition"), Verdict::Accepted);
+        }
+        source.settle(8001, offer.batch, Verdict::Accepted).expect("in memory");
+    }
+    assert_eq!((source.counts().load(), target.counts().load()), (0, 6), "nothing lost, nothing twice");
+    assert!(moved.iter().all(|id| target.ledger().has(id)));
+}
+
+#[test]
+fn however_many_journals_somebody_makes_up_a_few_are_remembered_the_latest() {
+    let (mut source, start) = (unit(8000), Instant::now());
+    let mut target = Tasks::new(8001, 2, 10_000, Journal::in_memory(8001));
+    let length = |tasks: &Tasks| serde_json::to_string(tasks.ledger()).expect("a ledger").len();
+    for round in 0..100 {
+        source.add(None, TIME).expect("room");
+        let offer = source.reserve(8001, 1, start).expect("in memory").expect("one waits");
+        assert_eq!(target.take(8000, offer.clone()).expect("in memory"), Verdict::Accepted);
+        for journal in 0..6 {
+            target.take(8000, made_up(10_000 + 6 * round + journal)).expect("in memory");
+        }
+        assert_eq!(target.take(8000, offer.clone()).expect("in memory"), Verdict::Accepted);
+        source.settle(8001, offer.batch, Verdict::Accepted).expect("in memory");
+    }
+    assert_eq!(target.counts().load(), 700, "no repetition was taken for an offer of its own");
+    target.turn(start).expect("in memory");
+    let all: Vec<_> = target.ledger().held.keys().map(String::len).collect();
+    let tasks = all.iter().sum::<usize>() + all.len() * 10;
+    assert!(length(&target) < tasks + 1_000, "{} bytes, of them {tasks} for tasks", length(&target));
 }
 
 #[test]
@@ -238,6 +281,12 @@ enum Act {
     },
     /// Any offer that was ever made arrives again.
     Late(usize),
+    /// Somebody offers a task in a unit's name, from a journal that he made up.
+    Stranger {
+        from: usize,
+        to: usize,
+        journal: u64,
+    },
     Kill(usize),
 }
 
@@ -253,6 +302,8 @@ fn act() -> impl Strategy<Value = Act> {
             is_answered
         }),
         (0..20_usize).prop_map(Act::Late),
+        (unit.clone(), unit.clone(), prop::sample::select(&[7, 1_000, u64::MAX][..]))
+            .prop_map(|(from, to, journal)| Act::Stranger { from, to, journal }),
         unit.prop_map(Act::Kill),
     ]
 }
@@ -268,7 +319,7 @@ proptest! {
             Tasks::new(unit as u16, 2, 6, journal)
         };
         let mut units: BTreeMap<usize, Tasks> = (0..3).map(|unit| (unit, open(unit))).collect();
-        let (mut now, mut added, mut offers) = (Instant::now(), Vec::new(), Vec::new());
+        let (mut now, mut added, mut offers, mut strange) = (Instant::now(), Vec::new(), Vec::new(), 0);
         for act in acts {
             match act {
                 Act::Add(unit) => added.extend(units.get_mut(&unit).expect("three").add(None, Duration::from_millis(5)).ok()),
@@ -300,6 +351,13 @@ proptest! {
                             units.get_mut(&from).expect("three").settle(to as u16, batch, verdict).expect("a disk");
                         }
                     }
+                }
+                Act::Stranger { from, to, journal } => {
+                    strange += 1;
+                    let task = Task { id: format!("strange-{strange}"), left_ms: 5 };
+                    let offer = Offer { journal, batch: strange, tasks: vec![task.clone()] };
+                    let verdict = units.get_mut(&to).expect("three").take(from as u16, offer).expect("a later one");
+                    added.extend((verdict == Verdict::Accepted).then_some(task.id));
                 }
                 Act::Kill(unit) => {
                     units.remove(&unit);

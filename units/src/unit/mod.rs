@@ -528,7 +528,7 @@ impl Unit {
             | Frame::Barrier { errand, .. }
             | Frame::Start { errand, .. } => errand,
             Frame::Offer { sender, .. } if self.tree.unit(*sender).is_none() => return Some("unknown_unit"),
-            Frame::Offer { offer, .. } if !Tasks::is_sane(offer, micros()) => return Some("offer"),
+            Frame::Offer { offer, .. } if !Tasks::is_sane(offer) => return Some("offer"),
             _ => return None,
         };
         let is_linked = matches!(peer, Peer::Up(_) | Peer::Below(_));
@@ -607,7 +607,7 @@ impl Unit {
                         }
                     }
                 }
-                Output::Decided { wave, sent, tree, on } => {
+                Output::Decided { wave, sent, tree, on, is_elsewhere } => {
                     if let Some(call) = self.calls.remove(&wave) {
                         drop(call.send(Ok(tree.unwrap_or_default())));
                         continue;
@@ -615,7 +615,7 @@ impl Unit {
                     if !on.is_empty() {
                         self.spread(wave);
                     }
-                    let decided = Frame::Decided { wave, sender: self.port, sent, tree, on };
+                    let decided = Frame::Decided { wave, sender: self.port, sent, tree, on, is_elsewhere };
                     for link in self.balancers() {
                         self.send(link, decided.clone());
                     }

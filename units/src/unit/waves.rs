@@ -71,6 +71,8 @@ pub(super) enum Output {
         tree: Option<Gathered>,
         /// Of Finn.
         on: BTreeSet<NodeId>,
+        /// Whether its neighbors in this wave were others than the tree's. An Echo says it by who is missing.
+        is_elsewhere: bool,
     },
 }
 
@@ -116,6 +118,7 @@ struct Active {
     ends: Instant,
     has_ended: bool,
     father: Option<u16>,
+    is_elsewhere: bool,
     sent: u64,
     trace: Trace,
 }
@@ -263,7 +266,7 @@ impl Waves {
                 (Machine::Barrier(machine), steps)
             }
         };
-        self.admit(wave, machine, errand, None, now)?;
+        self.admit(wave, machine, errand, None, around, now)?;
         self.note(wave, Kind::Begin, None, None, now);
         Ok(self.act(wave, steps, now))
     }
@@ -321,7 +324,7 @@ impl Waves {
             Told::Known(_) | Told::Released => return Err(Ignored::NotANeighbor),
             Told::Report(_) => return Err(Ignored::UnknownWave),
         };
-        self.admit(wave, machine, errand, father, now)?;
+        self.admit(wave, machine, errand, father, around, now)?;
         self.note(wave, Kind::Receive, port(from), Some(what), now);
         Ok(self.act(wave, steps, now))
     }
@@ -416,6 +419,7 @@ impl Waves {
         machine: Machine,
         errand: Errand,
         father: Option<NodeId>,
+        around: &Around,
         now: Now,
     ) -> Result<(), Ignored> {
         if self.active.len() >= MOST {
@@ -426,6 +430,11 @@ impl Waves {
             let ended = ended.and_then(|place| self.order.remove(place)).ok_or(Ignored::TooMany)?;
             self.active.remove(&ended);
         }
+        // As long as the wave lasts, its neighbors are those that it had when it was told of it.
+        let mut neighbors = around.up.iter().chain(&around.below);
+        let is_elsewhere = !matches!(machine, Machine::Echo(_))
+            && (neighbors.clone().count() != self.spans.len()
+                || !neighbors.all(|port| self.spans.contains_key(port)));
         let left = errand.left_us.map_or(UNSAID, Duration::from_micros).min(Config::LONGEST_WAVE);
         let active = Active {
             machine,
@@ -433,6 +442,7 @@ impl Waves {
             ends: now.at + left,
             has_ended: false,
             father: father.and_then(port),
+            is_elsewhere,
             sent: 0,
             trace: Trace::default(),
         };
@@ -462,7 +472,8 @@ impl Waves {
                     let below = tree.as_ref().map_or(0, |tree| tree.sent);
                     let sent = active.sent + below;
                     let tree = tree.map(|tree| Gathered { sent, ..tree });
-                    outputs.push(Output::Decided { wave, sent, tree, on });
+                    let is_elsewhere = active.is_elsewhere;
+                    outputs.push(Output::Decided { wave, sent, tree, on, is_elsewhere });
                 }
             }
         }

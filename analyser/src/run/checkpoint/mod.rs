@@ -5,6 +5,7 @@
 //! there whole or not at all, and a checksum tells where a disk did not keep that. A sum cannot be taken apart again, so a
 //! checkpoint counts only as long as all that it has counted is still there, byte for byte.
 
+mod following;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +18,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::Options;
 use super::plan::{Plan, in_words, name};
-use super::proof::hash_of;
+use super::proof::{cores, first_wrong, hash_of};
 use super::state::{Entry, State, Sum};
 use crate::fold::Query;
+
+pub(crate) use self::following::{Content, Mark};
 
 /// What a checkpoint's name begins with.
 const PREFIX: &str = "checkpoint_";
@@ -51,6 +55,11 @@ struct Document {
     query: Query,
     /// Asked for, if it was.
     format: Option<String>,
+    /// Of a folder that is followed: its logs are these, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_followed: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<Mark>,
     /// The names that the entries' files stand for, and how long those files were.
     files: Vec<(String, u64)>,
     sum: Sum,
@@ -63,6 +72,20 @@ pub(crate) struct Subject {
     pub(crate) folder: PathBuf,
     pub(crate) query: Query,
     pub(crate) format: Option<String>,
+    /// Whether the folder is followed.
+    pub(crate) is_followed: bool,
+}
+
+impl Subject {
+    pub(crate) fn of(options: &Options) -> Self {
+        let format = options.format.map(|format| format.name().to_owned());
+        let (folder, query) = (options.folder.clone(), options.query.clone());
+        Self { folder, query, format, is_followed: false }
+    }
+
+    pub(crate) fn following(options: &Options) -> Self {
+        Self { is_followed: true, ..Self::of(options) }
+    }
 }
 
 /// Something to go on from.
@@ -161,15 +184,53 @@ pub(crate) fn newest(checkpoints: &Path, subject: &Subject, plan: &Plan) -> (Opt
 }
 
 impl Document {
+    /// And which files are wholly counted.
+    fn of(
+        subject: &Subject,
+        content: Content,
+        now: &jiff::civil::DateTime,
+        sequence: u64,
+    ) -> (Self, Vec<usize>) {
+        let (done, pending): (Vec<usize>, Vec<usize>) =
+            (0..content.plan.logs.len()).partition(|file| content.is_processed(*file));
+        let Content { plan, state, marks } = content;
+        let names: Vec<String> = plan.logs.iter().map(|log| name(&log.path)).collect();
+        let of = |files: &[usize]| files.iter().map(|file| names[*file].clone()).collect();
+        let levels = state.sum.fold.levels.seen();
+        let document = Self {
+            timestamp: now.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            counts: levels.map(|(level, count)| (level.name().to_owned(), count)).collect(),
+            processed_files: of(&done),
+            pending_files: of(&pending),
+            failed_workers: state.sum.failed.iter().copied().collect(),
+            slipring: 1,
+            sequence,
+            folder: subject.folder.clone(),
+            query: subject.query.clone(),
+            format: subject.format.clone(),
+            is_followed: subject.is_followed,
+            marks,
+            files: names.into_iter().zip(plan.logs.iter().map(|log| log.length)).collect(),
+            sum: state.sum,
+            entries: state.entries,
+        };
+        (document, done)
+    }
+
     fn subject(&self) -> Subject {
-        Subject { folder: self.folder.clone(), query: self.query.clone(), format: self.format.clone() }
+        Subject {
+            folder: self.folder.clone(),
+            query: self.query.clone(),
+            format: self.format.clone(),
+            is_followed: self.is_followed,
+        }
     }
 
     /// Whether all that it has counted is there as it was.
     fn still_holds(&self, plan: &Plan) -> Result<(), String> {
         let now: BTreeMap<String, &crate::source::LogFile> =
             plan.logs.iter().map(|log| (name(&log.path), log)).collect();
-        for entry in &self.entries {
+        first_wrong(cores(), &self.entries, |entry| {
             let counted = &entry.counted;
             let (file, length) =
                 self.files.get(counted.range.file).ok_or("it names files that it does not list")?;
@@ -181,11 +242,12 @@ impl Document {
                 ));
             }
             let hash = hash_of(log, counted.begin, counted.end).map_err(|error| in_words(&error))?;
-            if hash != counted.hash {
-                return Err(format!("{file}, which it has counted, was changed"));
+            if hash == counted.hash {
+                Ok(())
+            } else {
+                Err(format!("{file}, which it has counted, was changed"))
             }
-        }
-        Ok(())
+        })
     }
 }
 
@@ -219,80 +281,93 @@ impl Resumed {
     }
 }
 
-/// Writes one, and removes those of the same subject that are older than the last few. Gives its folder.
-pub(crate) fn write(
-    checkpoints: &Path,
-    subject: &Subject,
-    plan: &Plan,
-    state: &State,
-) -> io::Result<PathBuf> {
-    fs::create_dir_all(checkpoints)?;
-    clear(checkpoints)?;
-    let found = all(checkpoints)?;
-    let mut own: Vec<(u64, PathBuf)> = found
-        .into_iter()
-        .take(LOOKED_AT)
-        .filter_map(|path| {
-            let document = read(&path).ok().filter(|document| document.subject() == *subject)?;
-            Some((document.sequence, path))
-        })
-        .collect();
-    own.sort_unstable();
-    let sequence = own.last().map_or(0, |(sequence, _)| sequence + 1);
-    let now = jiff::Zoned::now().datetime();
-    let names: Vec<String> = plan.logs.iter().map(|log| name(&log.path)).collect();
-    let (done, pending): (Vec<usize>, Vec<usize>) =
-        (0..plan.logs.len()).partition(|file| state.is_processed(*file));
-    let of = |files: &[usize]| files.iter().map(|file| names[*file].clone()).collect();
-    let document = Document {
-        timestamp: now.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-        counts: state.sum.fold.levels.seen().map(|(level, count)| (level.name().to_owned(), count)).collect(),
-        processed_files: of(&done),
-        pending_files: of(&pending),
-        failed_workers: state.sum.failed.iter().copied().collect(),
-        slipring: 1,
-        sequence,
-        folder: subject.folder.clone(),
-        query: subject.query.clone(),
-        format: subject.format.clone(),
-        files: names.into_iter().zip(plan.logs.iter().map(|log| log.length)).collect(),
-        sum: state.sum.clone(),
-        entries: state.entries.clone(),
-    };
-    let mut bytes = serde_json::to_vec(&document)?;
-    bytes.pop();
-    let tail = tail_of(&bytes);
-    bytes.extend_from_slice(tail.as_bytes());
-    let stem = format!("{PREFIX}{}", now.strftime("%Y-%m-%d_%H-%M-%S"));
-    let unfinished = checkpoints.join(format!("{UNFINISHED}{}-{sequence}", std::process::id()));
-    let written =
-        fill(&unfinished, &bytes, plan, &done).and_then(|()| place(checkpoints, &unfinished, &stem));
-    if written.is_err() {
-        // Where there was no room it takes none, at least.
-        drop(fs::remove_dir_all(&unfinished));
-    }
-    let path = written?;
-    File::open(checkpoints)?.sync_all()?;
-    let too_many = (own.len() + 1).saturating_sub(KEPT);
-    for (_, old) in own.drain(..too_many) {
-        fs::remove_dir_all(old)?;
-    }
-    Ok(path)
+/// Where checkpoints of one subject are written, and which there are.
+pub(crate) struct Shelf {
+    folder: PathBuf,
+    subject: Subject,
+    /// By number, the newest last; looked for when the first one is written.
+    own: Option<Vec<(u64, PathBuf)>>,
 }
 
-fn fill(folder: &Path, bytes: &[u8], plan: &Plan, done: &[usize]) -> io::Result<()> {
+impl Shelf {
+    pub(crate) fn new(folder: &Path, subject: Subject) -> Self {
+        Self { folder: folder.to_owned(), subject, own: None }
+    }
+
+    /// Writes one, and removes those of the same subject that are older than the last few. Gives its folder.
+    pub(crate) fn write(&mut self, content: Content) -> io::Result<PathBuf> {
+        let mut own = match self.own.take() {
+            Some(own) => own,
+            None => {
+                fs::create_dir_all(&self.folder)?;
+                clear(&self.folder)?;
+                self.look()?
+            }
+        };
+        let sequence = own.last().map_or(0, |(sequence, _)| sequence + 1);
+        let now = jiff::Zoned::now().datetime();
+        let (logs, folder) = (content.plan.logs.clone(), content.plan.folder.clone());
+        let (document, done) = Document::of(&self.subject, content, &now, sequence);
+        let mut bytes = serde_json::to_vec(&document)?;
+        bytes.pop();
+        let tail = tail_of(&bytes);
+        bytes.extend_from_slice(tail.as_bytes());
+        let stem = format!("{PREFIX}{}", now.strftime("%Y-%m-%d_%H-%M-%S"));
+        let unfinished = self.folder.join(format!("{UNFINISHED}{}-{sequence}", std::process::id()));
+        let written = fill(&unfinished, &bytes, &folder, done.iter().map(|file| &logs[*file].path))
+            .and_then(|()| place(&self.folder, &unfinished, &stem));
+        if written.is_err() {
+            // Where there was no room it takes none, at least.
+            drop(fs::remove_dir_all(&unfinished));
+        }
+        let path = written?;
+        File::open(&self.folder)?.sync_all()?;
+        own.push((sequence, path.clone()));
+        for (_, old) in own.drain(..own.len().saturating_sub(KEPT)) {
+            match fs::remove_dir_all(old) {
+                // Somebody else tidied up.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        self.own = Some(own);
+        Ok(path)
+    }
+
+    fn look(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let found = all(&self.folder)?.into_iter().take(LOOKED_AT);
+        let own = found.filter_map(|path| {
+            let document = read(&path).ok().filter(|document| document.subject() == self.subject)?;
+            Some((document.sequence, path))
+        });
+        let mut own: Vec<_> = own.collect();
+        own.sort_unstable();
+        Ok(own)
+    }
+}
+
+/// The links come first: what brings the file to the disk brings them along, and the folder after it costs nothing.
+fn fill<'a>(
+    folder: &Path,
+    bytes: &[u8],
+    logs: &Path,
+    done: impl ExactSizeIterator<Item = &'a PathBuf>,
+) -> io::Result<()> {
     fs::create_dir(folder)?;
+    if done.len() > MOST_LINKS {
+        symlink(logs, folder.join("logs"))?;
+    } else {
+        for log in done {
+            match symlink(log, folder.join(name(log))) {
+                // Of logs that are followed several may have had one name.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                linked => linked?,
+            }
+        }
+    }
     let mut file = File::create(folder.join(FILE))?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    if done.len() > MOST_LINKS {
-        symlink(&plan.folder, folder.join("logs"))?;
-    } else {
-        for file in done {
-            let log = &plan.logs[*file];
-            symlink(&log.path, folder.join(name(&log.path)))?;
-        }
-    }
     File::open(folder)?.sync_all()
 }
 

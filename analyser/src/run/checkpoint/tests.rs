@@ -17,7 +17,7 @@ fn plan(logs: &Path) -> Plan {
 }
 
 fn subject(logs: &Path) -> Subject {
-    Subject { folder: logs.to_owned(), query: Query::default(), format: None }
+    Subject { folder: logs.to_owned(), query: Query::default(), format: None, is_followed: false }
 }
 
 async fn run(logs: &Path, checkpoints: &Path) {

@@ -112,7 +112,7 @@ pub async fn leave(
     analysis: &Analysis,
     at_ms: u64,
 ) -> Result<(), RunError> {
-    let Analysis { query, fold, run, files, entries } = analysis;
+    let Analysis { query, fold, run, files, entries, .. } = analysis;
     let last = Last {
         at_ms,
         folder: folder.display().to_string(),

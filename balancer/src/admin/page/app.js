@@ -68,7 +68,7 @@ const all = (is, ...names) => Object.fromEntries(names.map((name) => [name, is])
 const has = (shape) => (it) => it !== null && typeof it === "object" && Object.entries(shape).every(([name, is]) => is(it[name]));
 const isWave = has({
 	...all(word, "id", "algorithm"), ...all(number, "took_us", "messages"), ...all(may(number), "expected", "bound", "events_left_out"),
-	...all(list(number), "missing", "decided"), fathers: may(has({})), started_ms: (ms) => Math.abs(ms) < 8e15,
+	...all(list(number), "missing", "decided"), untold: may(list(number)), fathers: may(has({})), started_ms: (ms) => Math.abs(ms) < 8e15,
 	moves: may(list(has(all(number, "from", "to", "count")))), events: list(has({ ...all(number, "node", "seq", "at_us"), type: word, peer: may(number) })),
 });
 const isTree = has({

@@ -5,8 +5,8 @@
 
 /**
  * Steps in an order that no message contradicts, and messages between them; each step has its Lamport time, and its time
- * since the first one in `at_us`. Where events were left out, a message that nobody received is not known to be lost: it
- * is none.
+ * since the first one in `at_us`. Where events were left out, or the receiver did not tell its own, a message that nobody
+ * received is not known to be lost: it is none.
  */
 export function order(wave) {
 	const lines = new Map(), first = wave.events.reduce((least, { at_us: at }) => Math.min(least, at), Infinity);
@@ -52,7 +52,7 @@ export function order(wave) {
 	steps.sort((a, b) => a.lamport - b.lamport || a.at_us - b.at_us || a.node - b.node);
 	steps.forEach((step, index) => (step.index = index));
 	const received = new Map(steps.filter((step) => step.from).map((step) => [step.from, step]));
-	const known = (step) => step.type === "send" && (received.has(step) || !wave.events_left_out);
+	const known = (step) => step.type === "send" && (received.has(step) || !(wave.events_left_out || wave.untold?.includes(step.peer)));
 	const messages = steps.filter(known).map((send) => {
 		const receive = received.get(send) ?? null;
 		return { from: send.node, to: send.peer, what: send.what ?? "", send, receive, begin: send.index, end: receive?.index ?? null };
@@ -61,15 +61,9 @@ export function order(wave) {
 }
 
 export function sentence(step, name) {
-	const what = step.what ? ` (${step.what})` : "";
-	switch (step.type) {
-		case "begin": return `${name(step.node)} begins${what}`;
-		case "send": return `${name(step.node)} sends to ${name(step.peer)}${what}`;
-		case "receive": return `${name(step.node)} hears from ${name(step.peer)}${what}`;
-		case "decide": return `${name(step.node)} decides${what}`;
-		case "missing": return `${name(step.node)} gives up on ${step.peer === null || step.peer === undefined ? "somebody" : name(step.peer)}${what}`;
-		default: return `${name(step.node)}: ${step.type}${what}`;
-	}
+	const peer = name(step.peer ?? "somebody");
+	const does = { __proto__: null, begin: "begins", send: `sends to ${peer}`, receive: `hears from ${peer}`, decide: "decides", missing: `gives up on ${peer}` };
+	return `${name(step.node)} ${does[step.type] ?? step.type}${step.what ? ` (${step.what})` : ""}`;
 }
 
 /** ShiViz's default form: `host {clock}`, and the event in the next line; clocks are vectors. */

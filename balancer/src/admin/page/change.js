@@ -47,7 +47,8 @@ function open(change) {
 	$("change-h").textContent = change.title;
 	$("change-words").textContent = change.words;
 	$("change-do").textContent = change.button();
-	$("change-do").disabled = true; // until it is known what it would move
+	// Until it is known what it would move.
+	$("change-do").disabled = true;
 	$("change-add").hidden = !change.adds;
 	$("change-plan").replaceChildren();
 	$("change-error").textContent = "";

@@ -19,7 +19,8 @@ function words(event) {
 
 export function logView(appliance) {
 	const list = $("log-list");
-	const lines = []; // the newest first
+	// The newest first.
+	const lines = [];
 	let shown = 0;
 
 	const wanted = (event) => {

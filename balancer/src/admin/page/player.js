@@ -6,14 +6,20 @@
 import { $, calm, many, options, say, set, short, took, text } from "./dom.js";
 import { order, sentence, shiviz } from "./causal.js";
 
-const LONGEST = 9000, SHORTEST = 2500, EACH = 260; // milliseconds
+const slider = $("wave-at"), chooser = $("wave-pick");
+// Milliseconds: of a whole wave, of one event, and of its end, before the next wave is shown.
+const LONGEST = 9000, SHORTEST = 2500, EACH = 260, HOLD = 1200;
 
 export function player() {
 	const listeners = [];
-	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0;
+	let waves = [], name = String, wave = null, at = 0, playing = false, before = 0, follows = true, awaited = null, target = null, told = 0, hold = 0, every = 0;
 
 	const last = () => Math.max(0, (wave?.steps.length ?? 0) - 1);
-	const rate = () => wave.steps.length / Math.min(LONGEST, Math.max(SHORTEST, wave.steps.length * EACH));
+	/** Who follows the newest has seen it before the next one comes. */
+	function rate() {
+		const most = follows && every ? Math.max(400, every * 800 - HOLD) : LONGEST;
+		return wave.steps.length / Math.min(LONGEST, most, Math.max(SHORTEST, wave.steps.length * EACH));
+	}
 
 	function frame(time) {
 		if (!playing && target === null) return;
@@ -21,14 +27,30 @@ export function player() {
 		before = time;
 		at = at < goal ? Math.min(goal, at + step) : Math.max(goal, at - step);
 		if (at === goal) {
-			if (target === null) playing = false;
+			if (target === null) {
+				playing = false;
+				hold = setTimeout(latest, HOLD);
+			}
 			target = null;
-			// What came meanwhile.
-			const newest = waves.at(-1);
-			if (follows && newest !== wave.raw) return load(newest, true);
 		}
 		shown();
 		requestAnimationFrame(frame);
+	}
+	/** What came while another one was shown. */
+	function latest() {
+		hold = 0;
+		const newest = waves.at(-1);
+		if (follows && !playing && target === null && newest !== wave.raw) load(newest, true);
+	}
+	function rest() {
+		clearTimeout(hold);
+		hold = 0;
+	}
+	/** The wave that is shown stays: none that comes takes its place. */
+	function pin() {
+		if (!wave?.steps.length) return;
+		follows = false;
+		chooser.value = wave.id;
 	}
 	function run() {
 		before = performance.now();
@@ -42,18 +64,19 @@ export function player() {
 		for (const listener of listeners) listener.at(at, whole ? now : null);
 		if (!whole) return;
 		told = time;
-		set($("wave-at"), "aria-valuetext", wave ? `event ${now + 1} of ${wave.steps.length}` : "");
-		if ($("wave-at").value !== String(now)) $("wave-at").value = now;
-		const button = document.querySelector("[data-step=play]");
+		const place = `${now + 1} of ${wave.steps.length}`, button = document.querySelector("[data-step=play]");
+		set(slider, "aria-valuetext", `event ${place}`);
+		if (slider.value !== String(now)) slider.value = now;
 		text(button, playing ? "Pause" : "Play");
-		set(button, "aria-label", playing ? "Pause" : "Play");
-		if (wave) text($("spacetime-out"), `${now + 1} of ${wave.steps.length}: ${sentence(wave.steps[now], name)}`);
+		set(button, "aria-label", button.textContent);
+		text($("spacetime-out"), `${place}: ${sentence(wave.steps[now], name)}`);
 	}
 
 	function go(to, slowly) {
 		if (!wave?.steps.length) return;
 		const was = playing;
 		playing = false;
+		rest();
 		to = Math.max(0, Math.min(last(), to));
 		if (slowly && !calm.matches) {
 			const idle = target === null && !was;
@@ -70,6 +93,7 @@ export function player() {
 		if (at >= last()) at = 0;
 		const idle = !playing && target === null;
 		[playing, target] = [true, null];
+		rest();
 		if (idle) run();
 		shown();
 	}
@@ -78,7 +102,7 @@ export function player() {
 	function load(next, plays) {
 		wave = { ...order(next), id: next.id, raw: next };
 		target = null;
-		set($("wave-at"), "max", last());
+		set(slider, "max", last());
 		const none = !wave.steps.length;
 		for (const one of document.querySelectorAll("[data-step], #wave-at, #shiviz")) one.disabled = none;
 		for (const listener of listeners) listener.wave(wave);
@@ -97,8 +121,7 @@ export function player() {
 
 	document.querySelectorAll("[data-step]").forEach((button) => button.addEventListener("click", () => {
 		const now = target ?? (playing ? Math.floor(at) : Math.round(at));
-		follows = follows && button.dataset.step === "play";
-		if (!follows && $("wave-pick").value === "" && wave) $("wave-pick").value = wave.id;
+		if (playing || button.dataset.step !== "play") pin();
 		switch (button.dataset.step) {
 			case "first": return go(0);
 			case "back": return go(now - 1, true);
@@ -107,9 +130,12 @@ export function player() {
 			default: return playing ? go(Math.floor(at)) : play();
 		}
 	}));
-	$("wave-at").addEventListener("input", () => go(Number($("wave-at").value)));
-	$("wave-pick").addEventListener("change", () => {
-		const id = $("wave-pick").value;
+	slider.addEventListener("input", () => {
+		pin();
+		go(Number(slider.value));
+	});
+	chooser.addEventListener("change", () => {
+		const id = chooser.value;
 		follows = id === "";
 		const chosen = id ? waves.find((one) => one.id === id) : waves.at(-1);
 		if (chosen && chosen !== wave?.raw) load(chosen, true);
@@ -128,23 +154,25 @@ export function player() {
 		listen: (listener) => listeners.push(listener),
 		go, play,
 		now: () => at,
-		/** The waves there are, the newest last, and what their nodes are called. */
-		offer(list, called) {
-			[waves, name] = [list, called];
+		/** The waves there are, the newest last; what their nodes are called; how many seconds after a wave the next one comes. */
+		offer(list, called, seconds) {
+			[waves, name, every] = [list, called, seconds];
 			$("player").hidden = !list.length;
-			options($("wave-pick"), [["", "the newest, as it comes"], ...list.toReversed().map((one) => [one.id, label(one)])]);
-			if (follows) $("wave-pick").value = "";
-			const newest = list.at(-1);
-			if (!newest) return;
+			// One that stays is among them, however old it is.
+			const old = follows || !wave || list.some((one) => one.id === wave.id) ? [] : [wave.raw];
+			options(chooser, [["", "the newest"], ...[...old, ...list].toReversed().map((one) => [one.id, label(one)])]);
+			if (follows) chooser.value = "";
+			if (!list.length) return;
 			// More may be known of the one that is shown: it goes on as it was.
 			const same = wave && list.find((one) => one.id === wave.id && one.started_ms === wave.raw.started_ms);
 			if (same && same.events.length === wave.raw.events.length) wave.raw = same;
 			const asked = awaited !== null && list.find((one) => one.id === awaited);
 			if (asked) {
 				[awaited, follows] = [null, true];
-				$("wave-pick").value = "";
+				chooser.value = "";
 				load(asked, true);
-			} else if (!wave || (follows && !playing && target === null && wave.raw !== newest)) load(newest, true);
+			} else if (!wave) load(list.at(-1), true);
+			else if (!hold) latest();
 		},
 		/** The wave with this id is to be shown as soon as it is there. */
 		expect: (id) => (awaited = id),

@@ -3,7 +3,7 @@
 // A step's place to the right is its Lamport time: every arrow leans forward, and what stands in one column can have
 // happened at the same time.
 
-import { $, drawing, empty, h, many, s, short, text } from "./dom.js";
+import { $, drawing, empty, few, h, many, s, short, text } from "./dom.js";
 import { arrows } from "./waves.js";
 
 const cross = (kind, x, y) => s("path", { class: kind, d: `M${x - 5} ${y - 5}l10 10m0-10l-10 10` });
@@ -54,9 +54,9 @@ export function spacetimeView(waves, player) {
 		cursor = s("circle", { class: "cursor", r: 8.5 });
 		body.append(arrows(small ? 5 : 6), ...rows.map((node) => s("line", { class: "lane", x1: 0, x2: width, y1: y.get(node), y2: y.get(node) })), ...groups, cursor);
 		marks = groups;
-		plot.replaceChildren(h("div", { class: "times" }, labels, body), h("p", { class: "legend" }, h("span", {}, "⟶ explore, known"), h("span", {}, "⇢ report (dashed)"), h("span", {}, "◆ decision"), h("span", {}, "✕ lost, or given up")));
-		const { algorithm, id, messages: sent, events_left_out: left } = wave.raw;
-		text($("spacetime-sum"), `${algorithm} ${short(id)}: ${nodes.length} nodes, ${many(sent, "message")}, ${times} steps deep${left ? `; ${many(left, "event")} were not kept` : ""}`);
+		plot.replaceChildren(h("div", { class: "times" }, labels, body), h("p", { class: "legend" }, ["⟶ explore, known", "⇢ report (dashed)", "◆ decision", "✕ lost, or given up"].map((words) => h("span", {}, words))));
+		const { algorithm, id, messages: sent, events_left_out: left, untold = [] } = wave.raw;
+		text($("spacetime-sum"), `${algorithm} ${short(id)}: ${nodes.length} nodes, ${many(sent, "message")}, ${times} steps deep${left ? `; ${many(left, "event")} were not kept` : ""}${untold.length ? `; not told by ${few(untold)}` : ""}`);
 		body.addEventListener("keydown", (event) => {
 			const name = { ArrowRight: "next", ArrowLeft: "back", Home: "first", End: "last", " ": "play" }[event.key];
 			if (!name) return;

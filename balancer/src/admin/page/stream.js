@@ -5,7 +5,8 @@
 
 import { $ } from "./dom.js";
 
-const SILENCE = 7000; // the appliance says something every two seconds
+// The appliance says something every two seconds.
+const SILENCE = 7000;
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 8000;
 

@@ -66,17 +66,15 @@ export function wavesView(appliance, player) {
 		const svg = drawing(width, height, { "aria-label": "the tree of units", role: "group" });
 		[edges, fathers] = [s("g"), s("g")];
 		layer = { explore: s("path", { class: "msg" }), report: s("path", { class: "msg k-report" }) };
-		nodes = new Map(units.map((unit) => {
+		nodes = new Map(units.map((unit, n) => {
 			const { x, y } = places.get(unit.port), { width: w, height: ht } = size;
 			const large = w > 100, left = -w / 2, top = -ht / 2;
 			const words = large ? 13 : w > 60 ? 12 : 11;
 			const at = { load: rect("load", left + 6, top + ht - 13, 0, 7, 3), name: label("name mid", 0, top + (large ? 20 : 15), words), numbers: label("mid", 0, top + (large ? 36 : ht - 17), words), more: label("dim mid", 0, top + 49, 11), title: s("title") };
-			const el = s("g", { class: "node unit", transform: `translate(${x} ${y})`, tabindex: -1, role: "button", "data-port": unit.port });
+			const el = s("g", { class: "node unit", transform: `translate(${x} ${y})`, tabindex: n ? -1 : 0, role: "button", "data-port": unit.port });
 			el.append(at.title, rect("decided", left - 5, top - 5, w + 10, ht + 10, 13), rect("body", left, top, w, ht, 9), rect("track", left + 6, top + ht - 13, w - 12, 7, 3), at.load, at.name, at.numbers, at.more, s("text", { class: "flag mid", y: top - 8 }, large ? "✓ decided" : "✓"));
 			return [unit.port, { el, at, room: w - 12, large }];
 		}));
-		const [first] = nodes.values();
-		first?.el.setAttribute("tabindex", 0);
 		svg.append(arrows(5), edges, fathers, ...[...nodes.values()].map(({ el }) => el));
 		// What moves has a layer of its own: the tree below is not painted again for it.
 		const way = drawing(width, height, { "aria-hidden": "true", class: "way" });
@@ -144,21 +142,18 @@ export function wavesView(appliance, player) {
 		messages = wave.messages.map((message) => ({ ...message, a: spot.places.get(message.from), b: spot.places.get(message.to) })).filter(({ a, b }) => a && b);
 		fathers.replaceChildren();
 		for (const dots of Object.values(layer)) set(dots, "d", "");
-		const known = new Map();
-		for (const [node, father] of Object.entries(wave.raw.fathers ?? {})) {
-			const [a, b] = [spot.places.get(Number(node)), spot.places.get(Number(father))];
-			if (!a || !b) continue;
+		for (const [port, node] of nodes) {
+			node.el.classList.remove("reached", "has-decided");
+			node.father = null;
+			const father = wave.raw.fathers?.[port], a = spot.places.get(port), b = spot.places.get(father);
+			if (!b) continue;
 			// From edge to edge of the two, so that the arrow is seen.
 			const { width: w, height: ht } = spot.size;
 			const [dx, dy] = [b.x - a.x, b.y - a.y];
 			const cut = Math.min((w / 2 + 6) / Math.max(1e-9, Math.abs(dx)), (ht / 2 + 6) / Math.max(1e-9, Math.abs(dy)));
 			const el = s("path", { class: "father", d: `M${a.x + dx * cut} ${a.y + dy * cut}L${b.x - dx * cut} ${b.y - dy * cut}`, visibility: "hidden" });
 			fathers.append(el);
-			known.set(Number(node), { father: Number(father), el });
-		}
-		for (const [port, node] of nodes) {
-			node.father = known.get(port);
-			node.el.classList.remove("reached", "has-decided");
+			node.father = { father, el };
 		}
 	}
 
@@ -178,7 +173,8 @@ export function wavesView(appliance, player) {
 			// All messages are one line of dots: one attribute a frame, whatever their number.
 			const dots = { explore: "", report: "" };
 			for (const { begin, end, what, a, b } of messages) {
-				const last = end ?? begin + 4; // lost: it goes halfway
+				// One that is lost goes halfway.
+				const last = end ?? begin + 4;
 				if (moment <= begin || moment >= last) continue;
 				const part = ((moment - begin) / (last - begin)) * (end === null ? 0.5 : 1);
 				dots[what === "report" ? what : "explore"] += `M${(a.x + (b.x - a.x) * part).toFixed(1)} ${(a.y + (b.y - a.y) * part).toFixed(1)}h0`;
@@ -267,7 +263,7 @@ export function wavesView(appliance, player) {
 		}
 		const waves = appliance.given.get(pool)?.waves ?? [];
 		const names = new Map((state?.units ?? []).map((unit) => [unit.port, unit.name]));
-		player.offer(waves, (node) => names.get(node) ?? String(node));
+		player.offer(waves, (node) => names.get(node) ?? String(node), state?.rebalance_interval_s);
 		const now = waves.length ? verdict(waves.at(-1)) + moves(waves) : "";
 		if (now !== said) text($("waves-out"), (said = now));
 	}

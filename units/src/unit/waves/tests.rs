@@ -114,6 +114,46 @@ fn a_barrier_opens_in_time_or_not_at_all() {
     assert_eq!(case.waves.recall(WAVE).sent, 0);
 }
 
+/// Whoever hangs elsewhere may be told of a wave by two: it is for the balancer to know that, or it would count a message too
+/// many. An Echo says it by whom it missed.
+#[test]
+fn who_has_other_neighbors_than_the_tree_gives_it_says_so() {
+    let tree = Around { up: Some(8000), below: [8002, 8003].into(), ..Around::default() };
+    for (is_elsewhere, around) in [
+        (false, tree.clone()),
+        (true, Around { up: Some(7000), ..tree.clone() }),
+        (true, Around { below: [8002, 8003, 8004].into(), ..tree.clone() }),
+        (true, Around { below: [8002].into(), ..tree.clone() }),
+        (true, Around { below: [8002, 8004].into(), ..tree.clone() }),
+    ] {
+        for algorithm in [Algorithm::Barrier, Algorithm::Finn, Algorithm::Echo] {
+            let mut case = Case { around: around.clone(), ..Case::new() };
+            case.start(algorithm, 1_000, 0).expect("in time");
+            // What it hangs on when the wave has begun is nothing to it.
+            case.around = tree.clone();
+            let all = || around.up.iter().chain(&around.below);
+            let nodes: Vec<NodeId> = all().map(|port| node(*port)).chain([8001]).collect();
+            let told = |port: u16| match algorithm {
+                Algorithm::Barrier => Told::Released,
+                Algorithm::Finn => known(&nodes, &nodes),
+                Algorithm::Echo => report(port),
+            };
+            let outputs: Vec<_> = all()
+                .flat_map(|port| case.hear(node(*port), told(*port), 1_000, 1).expect("a neighbor"))
+                .collect();
+            let said: Vec<_> = outputs
+                .iter()
+                .filter_map(|output| match output {
+                    Output::Decided { is_elsewhere, .. } => Some(*is_elsewhere),
+                    Output::Send(..) => None,
+                })
+                .collect();
+            let expected = is_elsewhere && algorithm != Algorithm::Echo;
+            assert_eq!(said, [expected], "{algorithm:?} of {around:?}");
+        }
+    }
+}
+
 #[test]
 fn nobody_joins_a_wave_whose_time_is_over() {
     for told in [Told::Explore, known(&[8000], &[]), Told::Released] {
