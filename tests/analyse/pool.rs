@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use slipring_tests::{Balancer, Event, Events, Http, Setup, wait_until};
+use slipring_tests::{Balancer, Event, Events, Http, Process, Setup, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(120);
@@ -48,7 +48,7 @@ impl Site {
         let expected = out.lines().skip(1).collect::<Vec<_>>().join("\n");
         let store = format!("sqlite:{}", place.join("store.db").display());
         let pool = format!(
-            "[pool.analyse]\nanalyse.store = \"{store}\"\nanalyse.lease = \"600ms\"\nfleet.replicas = 2\n\
+            "[pool.analyse]\nanalyse.store = \"{store}\"\nanalyse.lease = \"3s\"\nfleet.replicas = 2\n\
              fleet.heartbeat_interval = \"200ms\"\n"
         );
         let setup = setup.file(&pool);
@@ -115,9 +115,23 @@ async fn a_worker_of_the_pool_that_is_killed_is_back_and_the_run_ends_exact() {
         readers == 2 && view["bytes_done"].as_u64() > Some(0)
     };
     until_told(&stream, "both read", is_reading).await;
+    // While nobody adds up, the end does not come near, and no part is given to a second reader because it takes long:
+    // what is lost stays lost until its lease runs out.
+    let stands_still = Process::new(coordinator.0.id());
+    stands_still.pause();
     let before = site.balancer.replicas_of("analyse").await;
     assert_eq!(before.len(), 2);
     before[1].process().kill();
+    let life = format!(":{}:", before[1].pid.expect("it is a process"));
+    let is_lost = |view: &Value| {
+        let workers = view["workers"].as_array().into_iter().flatten();
+        let mut lives =
+            workers.filter(|worker| worker["name"].as_str().is_some_and(|name| name.contains(&life)));
+        view["stage"] == "running" && lives.all(|worker| worker["reading"].is_null())
+    };
+    let view = until_told(&stream, "what it read is nobody's", is_lost).await;
+    assert!(view["bytes_done"].as_u64() < view["bytes"].as_u64().map(|all| all / 4 * 3), "{view}");
+    stands_still.resume();
     // Its heartbeat is missed, and its lease: another process has its name, another worker what it read.
     wait_until("it is back", LONG, async || {
         let now = site.balancer.replicas_of("analyse").await;

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
-use slipring_tests::{Setup, wait_until};
+use slipring_tests::{Process, Setup, wait_until};
 
 use super::driver::{Browser, LONG};
 use super::{SLIPRING, no_complaint};
@@ -37,7 +37,7 @@ async fn a_run_is_seen_with_who_fails_who_takes_over_and_what_came_of_it() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let store = format!("sqlite:{}", place.join("store.db").display());
     let pool = format!(
-        "[pool.analyse]\nanalyse.store = \"{store}\"\nanalyse.lease = \"600ms\"\nfleet.replicas = 2\n\
+        "[pool.analyse]\nanalyse.store = \"{store}\"\nanalyse.lease = \"3s\"\nfleet.replicas = 2\n\
          fleet.heartbeat_interval = \"200ms\"\n"
     );
     let balancer = setup.file(&pool).start().await;
@@ -59,7 +59,7 @@ async fn a_run_is_seen_with_who_fails_who_takes_over_and_what_came_of_it() {
         "--split",
         "8KiB",
         "--lease",
-        "600ms",
+        "20s",
         "--store",
         &store,
         "-o",
@@ -73,8 +73,20 @@ async fn a_run_is_seen_with_who_fails_who_takes_over_and_what_came_of_it() {
     if let Ok(path) = std::env::var("ANALYSE_PICTURE") {
         std::fs::write(path, browser.picture().await).expect("a picture");
     }
+    // While nobody adds up, no part is given to a second reader because it takes long: what is lost stays lost until its
+    // lease runs out.
+    let stands_still = Process::new(run.0.id());
+    stands_still.pause();
     let victim = balancer.replicas_of("analyse").await.remove(0);
     victim.process().kill();
+    let lost = format!(
+        "document.getElementById('run').dataset.stage === 'running' && \
+         [...document.querySelectorAll('#workers-table tr[data-state=reading]')]\
+         .every((row) => !row.textContent.includes(':{}:'))",
+        victim.pid.expect("it is a process")
+    );
+    browser.until("what it read is nobody's", LONG, &lost).await;
+    stands_still.resume();
     browser.until("a failure", LONG, &format!("{} >= 1", fact("Failures"))).await;
     browser.until("a recovery", LONG, &format!("{} >= 1", fact("Recoveries"))).await;
     let restarted = "[...document.querySelectorAll('#replicas-table tr')].some((row) => row.cells[2].textContent === '1')";

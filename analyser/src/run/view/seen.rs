@@ -45,8 +45,12 @@ pub(super) struct Seen {
     /// Bytes of each file that are not read yet.
     left: Vec<u64>,
     workers: BTreeMap<String, Worker>,
-    /// Who had each task when it was last looked at, and until when.
+    /// Of which task each range is, by its file and beginning.
+    task_of: HashMap<(usize, u64), usize>,
+    /// Who had each task at the last look, and until when.
     leases: HashMap<String, (String, Timestamp)>,
+    /// The same of all tasks that are not counted, also of those that nobody had at the last look.
+    held: HashMap<usize, (String, Timestamp)>,
     gone: usize,
     view: View,
 }
@@ -78,8 +82,13 @@ impl Seen {
         view.happened(at_ms, What::Began, format!("{} logs of {folder} are being counted", plan.logs.len()));
         view.folder = folder;
         let tasks = plan.tasks();
-        let (workers, leases) = (BTreeMap::new(), HashMap::new());
-        Self { plan, tasks, left, workers, leases, gone: 0, view }
+        let named = tasks
+            .iter()
+            .enumerate()
+            .flat_map(|(number, ranges)| ranges.iter().map(move |range| ((range.file, range.start), number)));
+        let (task_of, workers) = (named.collect(), BTreeMap::new());
+        let (leases, held) = (HashMap::new(), HashMap::new());
+        Self { plan, tasks, left, workers, task_of, leases, held, gone: 0, view }
     }
 
     pub(super) fn view(&self) -> &View {
@@ -97,7 +106,7 @@ impl Seen {
         for entry in resumed {
             self.over(entry.counted.range);
         }
-        self.count(at_ms, &sum, &entries);
+        self.count(at_ms, &sum, &entries, now);
         for (name, number) in &sum.workers {
             let worker = self.workers.entry(name.clone()).or_default();
             worker.number = Some(*number);
@@ -121,7 +130,7 @@ impl Seen {
         self.view.workers = workers;
     }
 
-    fn count(&mut self, at_ms: u64, sum: &Sum, entries: &[Entry]) {
+    fn count(&mut self, at_ms: u64, sum: &Sum, entries: &[Entry], now: Timestamp) {
         let before = self.view.recoveries;
         for entry in entries {
             self.over(entry.counted.range);
@@ -130,14 +139,15 @@ impl Seen {
             worker.parts += 1;
             worker.bytes += entry.counted.range.length();
         }
-        // Whoever had it when it was last looked at lost it: nobody may have seen the lease run out.
-        for entry in entries.iter().filter(|entry| entry.attempt > 1) {
-            let ranges = |key: &str| key.parse::<usize>().ok().and_then(|number| self.tasks.get(number));
-            let had = self.leases.iter().find(|(key, (who, _))| {
-                *who != entry.worker
-                    && ranges(key).is_some_and(|ranges| ranges.contains(&entry.counted.range))
-            });
-            if let Some(who) = had.map(|(_, (who, _))| who.clone()) {
+        // Whoever had it lost it, also when nobody saw the lease run out.
+        for entry in entries {
+            let range = entry.counted.range;
+            let held = self.task_of.get(&(range.file, range.start)).and_then(|task| self.held.remove(task));
+            if let Some((who, until)) = held
+                && entry.attempt > 1
+                && who != entry.worker
+                && until < now
+            {
                 self.fail(at_ms, &who);
             }
         }
@@ -187,8 +197,12 @@ impl Seen {
                 worker.reading = Some(file);
             }
         }
-        self.leases =
-            running.iter().map(|lease| (lease.key.clone(), (lease.worker.clone(), lease.until))).collect();
+        // Of two of a task, the one that was there first.
+        let seen = running.iter().rev();
+        self.leases = seen.map(|lease| (lease.key.clone(), (lease.worker.clone(), lease.until))).collect();
+        let of_number =
+            |(key, lease): (&String, &(String, Timestamp))| Some((key.parse().ok()?, lease.clone()));
+        self.held.extend(self.leases.iter().filter_map(of_number));
     }
 
     fn fail(&mut self, at_ms: u64, name: &str) {
