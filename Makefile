@@ -145,7 +145,7 @@ FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cll
 
 fuzz: ## hostile bytes, guided by coverage, for every parser of our own (SECONDS=60 each; findings stay in target/fuzz)
 	@cd fuzz && RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --release --target-dir ../target/fuzz
-	@for target in request response chunked proxy_protocol h2c grpc_timeout query_params csv topology overlay_file; do \
+	@for target in request response chunked proxy_protocol h2c grpc_timeout query_params csv topology overlay_file analyser; do \
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  target/fuzz/*/release/$$target -max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -verbosity=0 \
 	    -artifact_prefix=target/fuzz/$$target- target/fuzz/corpus/$$target 2>target/fuzz/$$target.log \

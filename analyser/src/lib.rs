@@ -5,7 +5,7 @@
 //! a range's part does not depend on where the cuts around it are, so neither the number of workers nor the order in which
 //! they finish can be seen in a result.
 //!
-//! All but [`run`] is pure: it knows no clock, no network and no database. What is read of a file is bounded, whatever its
+//! All but [`run`] and [`archive`] is pure: it knows no clock, no network and no database. What is read of a file is bounded, whatever its
 //! lines are. [`run`] is the part that acts: it hands ranges out through a store, under leases, and adds up what comes back.
 //!
 //! ```
@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod archive;
 pub mod count;
 pub mod fold;
 pub mod folder;

@@ -85,6 +85,10 @@ pub async fn begin_pool(
         let command = config.process.command.clone();
         let runtime =
             ProcessRuntime::new(command, config.fleet.start_timeout, exits).map_err(BeginError::from)?;
+        let runtime = match &config.analyse {
+            Some(analyse) => runtime.with_role(analyse.arguments(), analyse.environment()),
+            None => runtime,
+        };
         let begun = match given {
             Some(members) => {
                 let here = runtime.with_members(members);

@@ -121,11 +121,11 @@ fn what_cannot_be_asked_exits_with_2() {
 }
 
 #[test]
-fn results_come_in_four_forms_and_the_ledger_proves_them() {
+fn results_come_in_six_forms_and_the_ledger_proves_them() {
     let (folder, _) = logs();
     let all =
         ["logs", "--per", "hour", "--top", "templates=3", "--where", "level>=WARN", "--ledger", "ledger"];
-    for output in ["text", "json", "csv", "html"] {
+    for output in ["text", "json", "csv", "html", "svg", "png"] {
         let ran = slipring(folder.path(), &[&all[..], &["--output", output, "-o", "result.x"]].concat());
         assert!(ran.status.success(), "{}", err(&ran));
         assert_eq!(out(&ran), "");
@@ -141,6 +141,67 @@ fn results_come_in_four_forms_and_the_ledger_proves_them() {
     std::fs::write(&log, text.replacen('a', "b", 1)).expect("the log is ours");
     let verified = slipring(folder.path(), &["verify", "ledger"]);
     assert!(verified.status.code() == Some(1) && err(&verified).contains("node3.log"), "{}", err(&verified));
+}
+
+#[test]
+fn a_chart_is_a_picture_with_and_without_time() {
+    let (folder, _) = logs();
+    for more in [&[][..], &["--per", "minute"]] {
+        let svg = slipring(folder.path(), &[&["logs", "--output", "svg"], more].concat());
+        assert!(svg.status.success(), "{}", err(&svg));
+        let svg = out(&svg);
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+        for word in ["DEBUG", "ERROR", "INFO", "WARN", "10 files, 1,000 lines, 1,000 records."] {
+            assert!(svg.contains(word), "{word} is missing");
+        }
+        let png = slipring(folder.path(), &[&["logs", "--output", "png"], more].concat());
+        assert!(png.status.success(), "{}", err(&png));
+        assert!(png.stdout.starts_with(b"\x89PNG\r\n\x1a\n"));
+    }
+}
+
+#[test]
+fn copies_are_kept_mended_and_read_back() {
+    let (folder, levels) = logs();
+    let at = |path: &str| folder.path().join(path);
+    let copies = |copy: u8| -> Vec<std::path::PathBuf> {
+        let all = std::fs::read_dir(at(&format!("archive/copy-{copy}/logs"))).expect("it is there");
+        let mut all: Vec<_> = all.map(|entry| entry.expect("an entry").path()).collect();
+        all.sort();
+        all
+    };
+    let kept = slipring(folder.path(), &["logs", "--replicate", "3"]);
+    assert!(kept.status.success() && out(&kept).contains(&levels), "{}", err(&kept));
+    assert_eq!((err(&kept).as_str(), copies(1).len(), copies(3).len()), ("", 10, 10));
+    // One byte of one, and another one whole.
+    let mut bytes = std::fs::read(&copies(1)[0]).expect("a copy");
+    bytes[7] ^= 1;
+    std::fs::write(&copies(1)[0], bytes).expect("the folder is ours");
+    std::fs::remove_file(&copies(2)[1]).expect("the folder is ours");
+    std::fs::remove_dir_all(at("logs")).expect("the folder is ours");
+    let restored = slipring(folder.path(), &["restore", "archive", "logs"]);
+    assert_eq!((restored.status.code(), out(&restored).as_str()), (Some(0), "10 logs restored, 0 lost\n"));
+    let told = err(&restored);
+    assert!(told.contains("copy 1 of ") && told.contains("another hash: mended"), "{told}");
+    assert!(told.contains("copy 2 of ") && told.contains("is missing: mended"), "{told}");
+    let again = slipring(folder.path(), &["logs", "--fresh", "--replicate", "3"]);
+    assert!(again.status.success() && out(&again).contains(&levels), "{}", err(&again));
+    assert_eq!(err(&again), "", "what was mended is good");
+    // All copies of one: it is named, and the others are there.
+    let name = copies(1)[0].file_name().expect("a name").to_owned();
+    for copy in 1..=3 {
+        std::fs::write(at(&format!("archive/copy-{copy}/logs")).join(&name), "x")
+            .expect("the folder is ours");
+    }
+    std::fs::remove_dir_all(at("logs")).expect("the folder is ours");
+    let restored = slipring(folder.path(), &["restore", "archive", "logs"]);
+    assert_eq!((restored.status.code(), out(&restored).as_str()), (Some(1), "9 logs restored, 1 lost\n"));
+    let log = name.to_string_lossy().split_once('-').expect("a hash and a name").1.to_owned();
+    assert!(
+        err(&restored).contains(&format!("no copy of {log} is good: copy 1 has 1 bytes of")),
+        "{}",
+        err(&restored)
+    );
 }
 
 /// Whether this machine lets us have mounts of our own.

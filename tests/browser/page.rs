@@ -1,5 +1,6 @@
 //! The page in a real browser: what a user sees and does there, against the appliance as it runs.
 
+mod analyse;
 mod driver;
 mod fits;
 mod measures;

@@ -244,7 +244,7 @@ impl Work {
             let number: usize = task.key.parse().unwrap_or(usize::MAX);
             let ranges = self.tasks.get(number).map_or(&[][..], Vec::as_slice);
             new.extend(self.state.take(task, ranges));
-            self.watched.forget(&task.key);
+            self.watched.ended(task, &patient, &mut self.state);
             changes.push(Change::Forget { queue: self.queue.clone(), key: task.key.clone() });
         }
         if self.is_shared {

@@ -20,6 +20,7 @@ mod proof;
 mod saver;
 mod state;
 mod task;
+pub mod view;
 mod watched;
 mod worker;
 

@@ -4,7 +4,7 @@ pub mod access;
 mod contract;
 mod given;
 mod inspect;
-mod page;
+pub mod page;
 mod payload;
 mod plan;
 mod refusal;

@@ -34,13 +34,16 @@ macro_rules! assets {
     ($($name:literal),* $(,)?) => {
         &[
             Asset { path: "/", text: include_str!("page/index.html") },
+            Asset { path: ANALYSIS, text: include_str!("page/analyse.html") },
             $(Asset { path: concat!("/page/", $name), text: include_str!(concat!("page/", $name)) },)*
         ]
     };
 }
 
-/// All of them, the page itself first.
+/// All of them, the page itself first; that of an analysis loads what it needs of them, and is not part of it.
 const ASSETS: &[Asset] = assets![
+    "analyse.css",
+    "analyse.js",
     "app.js",
     "causal.js",
     "change.js",
@@ -108,12 +111,25 @@ static VERSION: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// The page's files, for everyone.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    served(|_| true)
+}
+
+/// The page of an analysis, where it is.
+pub const ANALYSIS: &str = "/analyse";
+
+/// The page of an analysis alone, for who shows one without an appliance. It is fed by a stream like the appliance's, at
+/// `/stream`, whose events `pool` are of the kind `analyse`.
+pub fn of_an_analysis() -> Router {
+    served(|asset| asset.path != "/")
+}
+
+fn served<S: Clone + Send + Sync + 'static>(is_wanted: impl Fn(&Asset) -> bool) -> Router<S> {
     let route = |router: Router<S>, asset: &'static Asset| {
         let lean = Bytes::from(asset.lean());
         let answer = move |headers: HeaderMap| std::future::ready(serve(asset, lean.clone(), &headers));
         router.route(asset.path, get(answer))
     };
-    ASSETS.iter().fold(Router::new(), route)
+    ASSETS.iter().filter(|asset| is_wanted(asset)).fold(Router::new(), route)
 }
 
 /// A browser may keep what it has, and asks each time whether that is still so: after an update of the balancer the
@@ -180,7 +196,11 @@ mod tests {
         let mut there: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .map(|name| if name == "index.html" { "/".to_owned() } else { format!("/page/{name}") })
+            .map(|name| match &*name {
+                "index.html" => "/".to_owned(),
+                "analyse.html" => "/analyse".to_owned(),
+                _ => format!("/page/{name}"),
+            })
             .collect();
         let mut served: Vec<_> = ASSETS.iter().map(|asset| asset.path.to_owned()).collect();
         there.sort();
@@ -218,13 +238,15 @@ mod tests {
     /// The policy would forbid it, and nobody would see why.
     #[test]
     fn nothing_is_written_into_the_page_that_its_policy_forbids() {
-        let html = ASSETS[0].text;
-        for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:", "http://", "https://"]
-        {
-            assert!(!html.contains(forbidden), "{forbidden}");
-        }
-        for script in html.split("<script").skip(1) {
-            assert!(script.contains("src=\"/page/") && script.contains("></script>"), "{script}");
+        for Asset { path, text: html } in ASSETS.iter().filter(|asset| asset.path.find('.').is_none()) {
+            for forbidden in
+                ["<style", " style=", " onclick=", " onload=", "javascript:", "http://", "https://"]
+            {
+                assert!(!html.contains(forbidden), "{path}: {forbidden}");
+            }
+            for script in html.split("<script").skip(1) {
+                assert!(script.contains("src=\"/page/") && script.contains("></script>"), "{script}");
+            }
         }
     }
 

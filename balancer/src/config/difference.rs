@@ -79,7 +79,7 @@ impl Difference {
             // Addresses make the runtime of a pool static, also where its key says nothing; what an overlay makes of it
             // was told with its file.
             let key = format!("{prefix}fleet.runtime");
-            let alike = old.overlay.is_some() == new.overlay.is_some();
+            let alike = old.told_kind() == new.told_kind();
             if alike && old.fleet.runtime != new.fleet.runtime && fixed.iter().all(|change| change.key != key)
             {
                 let word = |pool: &PoolConfig| format!("{:?}", pool.fleet.runtime).to_lowercase();

@@ -6,6 +6,7 @@
 //! mirror of the file was the alternative: it stops at the first mistake, knows no environment, and needs its
 //! documentation kept in step by hand.
 
+mod analyse;
 mod calm;
 mod difference;
 mod fleet;
@@ -24,6 +25,7 @@ mod runtime;
 mod upstream;
 mod waves;
 
+pub use analyse::{AnalyseConfig, STORE_VARIABLE, WATCH};
 pub use calm::CalmConfig;
 pub use difference::{Difference, NeedsRestart, PoolChanges};
 pub use fleet::{FleetConfig, Listed, RespawnName, RuntimeChoice};
@@ -92,10 +94,15 @@ pub struct AdminConfig {
 }
 
 /// A text that must not be printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// The text itself, for whom it is meant for.
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Compares in time that does not depend on where the difference is.
     pub fn matches(&self, offered: &[u8]) -> bool {
         use subtle::ConstantTimeEq;

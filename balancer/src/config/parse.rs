@@ -14,7 +14,7 @@ use slipring_hashing::bounded::BoundedLoads;
 use slipring_hashing::{HashPair, Probing, Weight};
 
 use super::reader::Written;
-use super::{Listed, RespawnName, RuntimeChoice, UpstreamSecurity};
+use super::{Listed, RespawnName, RuntimeChoice, Secret, UpstreamSecurity};
 use crate::proxy::key::KeySource;
 use crate::proxy::route::Pattern;
 
@@ -159,6 +159,17 @@ pub(super) fn token(written: &Written) -> Parsed<Option<String>> {
         return Err("at least 16 printable ASCII characters without spaces, or \"\" for none".into());
     }
     Ok(token)
+}
+
+/// The URL of a store of tasks that several processes share.
+pub(super) fn optional_store(written: &Written) -> Parsed<Option<Secret>> {
+    let url = optional_text(written)?;
+    let shared = ["sqlite:", "postgres://", "postgresql://"];
+    let is_one = |url: &String| shared.iter().any(|begin| url.len() > begin.len() && url.starts_with(begin));
+    match url {
+        Some(url) if !is_one(&url) => Err("sqlite:PATH or postgres://…, or \"\" for none".into()),
+        url => Ok(url.map(Secret)),
+    }
 }
 
 /// Names as the engine takes them for networks and labels.

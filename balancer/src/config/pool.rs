@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use slipring_hashing::Placement;
 
+use super::analyse::{AnalyseConfig, WATCH};
 use super::fleet::{FleetConfig, RuntimeChoice};
 use super::forward::ForwardConfig;
 use super::keys::Effect::AtReload;
 use super::overlay::{GivenKind, OverlayConfig};
 use super::reader::{Origin, Reader};
 use super::runtime::{DockerConfig, ProcessConfig, read_docker, read_process};
-use super::{fleet, forward, overlay, parse, ring, waves};
+use super::{analyse, fleet, forward, overlay, parse, ring, waves};
 use crate::proxy::route::{Pattern, is_administrative};
 
 /// What the pool without a name is called where a name is needed.
@@ -40,6 +41,8 @@ pub struct PoolConfig {
     pub docker: DockerConfig,
     /// Whose processes the replicas are, if they are an overlay's.
     pub overlay: Option<OverlayConfig>,
+    /// How the replicas read parts of analyses, if that is what they do.
+    pub analyse: Option<AnalyseConfig>,
     /// The label of its containers when none is configured and none can be remembered.
     pub fallback_label: Option<String>,
     /// How keys are placed on replicas.
@@ -81,6 +84,21 @@ impl PoolConfig {
         self.placement.capacity().min(self.fleet.max_replicas)
     }
 
+    /// Where a member tells of all of them, if it does: the path of server-sent events.
+    pub fn watch(&self, member: &str) -> Option<&str> {
+        if self.analyse.is_some() {
+            return Some(WATCH);
+        }
+        let mut given = self.overlay.iter().flat_map(|given| &given.members);
+        given.find(|given| given.name == member)?.watch.as_deref()
+    }
+
+    /// What a pool is whose members tell something of themselves.
+    pub fn told_kind(&self) -> Option<&'static str> {
+        let given = self.overlay.as_ref().map(|given| given.kind.name());
+        given.or(self.analyse.as_ref().map(|_| "analyse"))
+    }
+
     pub(super) fn read(r: &mut Reader<'_>, name: &str, balancer: &Balancer) -> Self {
         let placement = ring::read(r);
         let mut fleet = fleet::read(r, &placement);
@@ -92,6 +110,13 @@ impl PoolConfig {
             r.mistake(&["waves.topology"], "no overlay.topology beside it: they are two pools");
         }
         let overlay = overlay.or(waves);
+        let analyse = analyse::read(r, &mut fleet, &process, &docker);
+        if analyse.is_some() && overlay.is_some() {
+            r.mistake(
+                &[analyse::STORE],
+                "no overlay.topology or waves.topology beside it: they are two pools",
+            );
+        }
         let is_default = name == DEFAULT;
         let Balancer { listen, state } = balancer;
         if fleet.runtime == RuntimeChoice::Docker
@@ -112,7 +137,19 @@ impl PoolConfig {
         let forward = forward::read(r, is_overlay);
         forward.upstream.check(r, &fleet, &process, &docker, overlay.is_some());
         let (name, routes) = (name.into(), Vec::new());
-        Self { name, routes, state, fleet, process, docker, overlay, fallback_label, placement, forward }
+        Self {
+            name,
+            routes,
+            state,
+            fleet,
+            process,
+            docker,
+            overlay,
+            analyse,
+            fallback_label,
+            placement,
+            forward,
+        }
     }
 
     /// All pools with names. Their containers are told apart by a label each: `main`'s with their name.
@@ -152,9 +189,7 @@ impl PoolConfig {
             "What it takes: a host, a path or both; the most specific route wins.",
             parse::routes,
         );
-        if routes.is_empty() && r.mistakes() == before {
-            r.mistake(&["routes"], "at least one route, like \"api.example.com/*\" or \"/api/*\"");
-        }
+        let is_sound = r.mistakes() == before;
         for (index, route) in routes.iter().enumerate() {
             if let Some(other) = taken.insert(route.to_string(), name.to_owned()) {
                 let expected = format!("each route once: pool {other} has `{route}` already");
@@ -166,6 +201,10 @@ impl PoolConfig {
             }
         }
         let mut pool = Self::read(r, name, balancer);
+        // Workers are asked by nobody.
+        if routes.is_empty() && is_sound && pool.analyse.is_none() {
+            r.mistake(&["routes"], "at least one route, like \"api.example.com/*\" or \"/api/*\"");
+        }
         pool.routes = routes;
         let derived = || main.docker.fleet.as_ref().map(|label| label_of(label, name));
         pool.docker.fleet = pool.docker.fleet.or_else(derived);

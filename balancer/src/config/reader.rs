@@ -352,6 +352,19 @@ impl<'a> Reader<'a> {
         self.key(key, effect, default, words, parse)
     }
 
+    /// As [`Reader::secret`]; a pool that does not set it has the default.
+    pub(super) fn own_secret<T: Debug>(
+        &mut self,
+        key: &'static str,
+        effect: Effect,
+        default: &'static str,
+        words: &'static str,
+        parse: impl Fn(&Written) -> Result<T, Expected>,
+    ) -> T {
+        self.secrets.push(key);
+        self.own(key, effect, default, words, parse)
+    }
+
     fn find(&self, key: &str) -> Option<Setting> {
         if let Some(text) = self.sources.flags.get(key) {
             return Some(Setting::new(Origin::Flag, Written::One(text.clone())));
@@ -372,6 +385,11 @@ impl<'a> Reader<'a> {
     /// Whether it is set where the reader is; what a pool inherits is not.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.find(&self.full(key)).is_some()
+    }
+
+    /// Whether a variable of the environment sets it.
+    pub(super) fn is_of_environment(&self, key: &str) -> bool {
+        self.find(&self.full(key)).is_some_and(|setting| matches!(setting.origin, Origin::Environment(_)))
     }
 
     /// Whether it is set to nothing where the reader is, as the example has it.

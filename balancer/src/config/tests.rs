@@ -2,6 +2,7 @@ use slipring_hashing::{HashPair, Placement};
 
 use super::*;
 
+mod analyse;
 mod overlay;
 mod pools;
 mod reload;

@@ -76,6 +76,27 @@ fn timeline(errors: u64, marks: &[f64]) -> Timeline {
     }
 }
 
+fn stacked(bars: usize, layers: usize, is_apart: bool, most: u64) -> Stacked {
+    let layer = |i: usize| Layer {
+        name: ["FATAL", "ERROR", "WARN", "NOTICE", "INFO", "DEBUG", "TRACE", "without a level"][i].to_owned(),
+        colour: level_colour(["FATAL", "ERROR", "WARN", "NOTICE", "INFO", "DEBUG", "TRACE", ""][i]),
+        counts: (0..bars).map(|bar| (bar as u64 * 7 + i as u64) % most).collect(),
+    };
+    let at = |bar: usize| bar as f64 + if is_apart { 0.5 } else { 0.0 };
+    let label = |bar: usize| if is_apart { "NOTICE".to_owned() } else { format!("11-{bar:02} 23:59:00") };
+    let step = bars.div_ceil(8);
+    Stacked {
+        title: "Records & <levels>".to_owned(),
+        subtitle: vec!["counted so".to_owned()],
+        x_name: "time".to_owned(),
+        y_name: "records a minute".to_owned(),
+        bars,
+        is_apart,
+        ticks: (0..bars).step_by(step).map(|bar| (at(bar), label(bar))).collect(),
+        layers: (0..layers).map(layer).collect(),
+    }
+}
+
 /// Every text of a drawing with the box that it fills, in pixels.
 fn texts(picture: &Picture) -> (usvg::Tree, Vec<(String, usvg::Rect)>) {
     fn collect(group: &usvg::Group, found: &mut Vec<(String, usvg::Rect)>) {
@@ -136,6 +157,12 @@ fn no_text_is_clipped_or_covered() {
             let together = lines(scale, side_by_side, names, |_, x| 100.0 / f64::from(x));
             check(&what, &together.draw().unwrap());
         }
+    }
+    for layers in 1..=8 {
+        for (bars, most) in [(1, 2), (2, 1000), (8, 30), (60, 1_000_000_000), (400, 9)] {
+            check(&format!("{layers} layers of {bars}"), &stacked(bars, layers, false, most).draw().unwrap());
+        }
+        check(&format!("{layers} levels"), &stacked(layers, layers, true, 12_345_678).draw().unwrap());
     }
     for marks in [&[][..], &[4.0], &[4.0, 4.2], &[3.95, 4.45]] {
         check(&format!("marks {marks:?}"), &timeline(3, marks).draw().unwrap());

@@ -51,6 +51,21 @@ pub fn placement_colour(name: &str, fallback: usize) -> Colour {
     }
 }
 
+/// The colour of a log's level, the colder the milder; of records without one, for any other name.
+#[must_use]
+pub fn level_colour(name: &str) -> Colour {
+    match name {
+        "TRACE" => AXIS,
+        "DEBUG" => SKY,
+        "INFO" => BLUE,
+        "NOTICE" => GREEN,
+        "WARN" => ORANGE,
+        "ERROR" => VERMILLION,
+        "FATAL" => ALARM,
+        _ => PURPLE,
+    }
+}
+
 /// The colour of the n-th replica of a timeline to which nothing happens.
 #[must_use]
 pub fn replica_colour(n: usize) -> Colour {

@@ -16,6 +16,7 @@ use super::frame::{self, Room, SMALL, each, on_sheet};
 use super::legend::{self, Entry, Swatch};
 use super::paper::{Drawn, Plot, Sheet, Type, page, px, size_of, stroke, write};
 use super::picture::{ChartError, Picture};
+use super::stacked::band;
 use super::text;
 use super::theme::{ALARM, Colour, INK, PAGE};
 
@@ -131,14 +132,7 @@ impl Timeline {
         let mut floor = vec![0.0; buckets];
         for lane in &self.lanes {
             let roof: Vec<f64> = (0..buckets).map(|bucket| floor[bucket] + of(lane, bucket)).collect();
-            let steps = |level: &[f64]| -> Vec<(f64, f64)> {
-                let edges = level.iter().enumerate().flat_map(|(bucket, &height)| {
-                    [(bucket, height), (bucket + 1, height)].map(|(edge, h)| (edge as f64 * self.bucket, h))
-                });
-                edges.collect()
-            };
-            let outline = steps(&roof).into_iter().chain(steps(&floor).into_iter().rev());
-            plot.draw(&Polygon::new(outline.collect::<Vec<_>>(), lane.colour.filled()))?;
+            band(&plot, &floor, &roof, self.bucket, lane.colour)?;
             floor = roof;
         }
         each(self.errors.iter().enumerate().filter(|(_, count)| **count > 0), |(bucket, _)| {

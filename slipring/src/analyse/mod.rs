@@ -1,6 +1,9 @@
 //! `slipring analyse`: what is in a folder of logs; workers that help another process with it; and the proof of a result.
 
+mod chart;
+mod edge;
 mod generate;
+mod restore;
 mod run;
 mod scaling;
 mod show;
@@ -32,6 +35,8 @@ enum Command {
     Worker(worker::Arguments),
     /// Add a ledger up again: is every byte of every file counted, once?
     Verify(verify::Arguments),
+    /// Write the logs that an archive holds into a folder, and mend its copies.
+    Restore(restore::Arguments),
     /// Write logs of the seed's shape, for those who have none.
     Generate(generate::Arguments),
 }
@@ -123,6 +128,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Some(Command::Worker(arguments)) => worker::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
+        Some(Command::Restore(arguments)) => restore::run(&arguments),
         Some(Command::Generate(arguments)) => generate::run(&arguments),
         None => run::run(&arguments.run),
     }

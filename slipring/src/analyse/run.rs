@@ -1,19 +1,31 @@
 //! `slipring analyse FOLDER`.
 
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use slipring_analyser::Unit;
+use slipring_analyser::archive::{Archive, ArchiveError, MOST_COPIES};
 use slipring_analyser::fold::{Condition, Query};
+use slipring_analyser::folder::look_into;
 use slipring_analyser::format::Format;
 use slipring_analyser::output;
+use slipring_analyser::run::view::leave;
 use slipring_analyser::run::{Analysis, Checkpoints, Ended, Options, RunError, analyse, follow, ledger};
 use slipring_analyser::templates::DEFAULT_MOST;
+use slipring_plots::chart::ChartError;
+use slipring_store::Store;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::chart::chart;
+use super::edge::{self, Edge, now_ms};
 use super::show::Show;
 use super::{Sharing, bytes, cores, runtime, store, time};
 use crate::report::complain;
@@ -76,11 +88,20 @@ pub(super) struct Asked {
     #[arg(long)]
     standby: bool,
     /// Go on with what is written to the logs, and with new ones, until SIGINT or SIGTERM: then the result of all of it.
-    #[arg(long, conflicts_with_all = ["standby", "scaling", "split"])]
+    #[arg(long, conflicts_with_all = ["standby", "scaling", "split", "page", "replicate"])]
     follow: bool,
     /// Bytes of a range at most, like 4MiB [default: what suits the folder].
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     split: Option<NonZeroU64>,
+    /// Keep so many copies of each log in --archive, and mend those that are bad, before anything is counted.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_COPIES)))]
+    replicate: Option<u8>,
+    /// The folder that copies are kept in; each of its folders copy-1, copy-2, … may be a disk of its own.
+    #[arg(long, value_name = "FOLDER", default_value = "archive", requires = "replicate")]
+    archive: PathBuf,
+    /// Show the run on a page at this address, until this process is stopped; port 0 takes a free one, which is printed.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "scaling")]
+    page: Option<SocketAddr>,
     /// How speed grows with workers: 1, 2, 4 and 8 of them on this folder, beside `wc -l` and ripgrep.
     #[arg(long)]
     scaling: bool,
@@ -97,6 +118,10 @@ pub(super) enum Output {
     Json,
     Csv,
     Html,
+    /// A chart of levels; with --per over time.
+    Svg,
+    /// The same chart in pixels.
+    Png,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -139,7 +164,8 @@ impl Asked {
             lease: self.sharing.lease,
             patience: self.sharing.patience,
             standby: self.standby,
-            is_shared: self.store != "memory:",
+            // Who looks on reads from the store, too.
+            is_shared: self.store != "memory:" || self.page.is_some(),
             checkpoints,
         }
     }
@@ -170,6 +196,9 @@ impl Asked {
                 "--output csv writes one table: ask for --per or --top, or name a file with -o for several"
                     .to_owned(),
             );
+        }
+        if self.output == Output::Png && self.file.is_none() && std::io::stdout().is_terminal() {
+            return Some("--output png is for no terminal: name a file with -o".to_owned());
         }
         None
     }
@@ -207,10 +236,18 @@ pub(super) fn run(arguments: &Asked) -> ExitCode {
                 .run_until("following", async |stop| follow_logs(arguments, options, stop).await)
                 .await;
         }
-        tokio::select! {
-            code = work(arguments, options) => code,
+        let done = tokio::select! {
+            done = shown(arguments, options) => done,
             // What a store or a checkpoint holds is gone on from.
-            () = signals.next() => ExitCode::from(ENDED_AT_ONCE),
+            () = signals.next() => Err(ExitCode::from(ENDED_AT_ONCE)),
+        };
+        match done {
+            Ok((code, Some(page))) => {
+                eprintln!("slipring: the page stays at {} until this process is stopped", page.url);
+                signals.next().await;
+                code
+            }
+            Ok((code, None)) | Err(code) => code,
         }
     });
     // Threads that read are not waited for: nobody wants what they find.
@@ -218,15 +255,32 @@ pub(super) fn run(arguments: &Asked) -> ExitCode {
     code
 }
 
-async fn work(arguments: &Asked, options: Options) -> ExitCode {
-    let folder = options.folder.clone();
-    let store = match store(&arguments.store, arguments.sharing.patience).await {
-        Ok(store) => store,
-        Err(code) => return code,
+/// The work, and the page that shows it.
+async fn shown(arguments: &Asked, options: Options) -> Result<(ExitCode, Option<Page>), ExitCode> {
+    let store = store(&arguments.store, arguments.sharing.patience).await?;
+    let page = match arguments.page {
+        Some(address) => Some(Page::show(address, store.clone()).await?),
+        None => None,
     };
+    Ok((work(arguments, options, store).await, page))
+}
+
+async fn work(arguments: &Asked, options: Options, store: Arc<dyn Store>) -> ExitCode {
+    let folder = options.folder.clone();
     let is_text = arguments.output == Output::Text && arguments.file.is_none();
     let show = Show::new(is_text, arguments.verbose, arguments.consistency == Consistency::Eventual);
-    let ended = analyse(store, options, show.tell()).await;
+    let mut is_well = true;
+    if let Some(copies) = arguments.replicate {
+        match replicate(&folder, &arguments.archive, copies).await {
+            Ok(all) => is_well = all,
+            Err(error) => {
+                complain(&error);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let is_shared = options.is_shared;
+    let ended = analyse(store.clone(), options, show.tell()).await;
     show.finish();
     let (analysis, conclusion) = match ended {
         Ok(Ended::Here(analysis, conclusion)) => (analysis, conclusion),
@@ -243,10 +297,15 @@ async fn work(arguments: &Asked, options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Some(is_well) = present(arguments, &folder, &analysis) else { return ExitCode::FAILURE };
+    let Some(shown) = present(arguments, &folder, &analysis) else { return ExitCode::FAILURE };
+    is_well &= shown;
+    if is_shared && let Err(error) = leave(&*store, &folder, &analysis, now_ms()).await {
+        complain(&error);
+        is_well = false;
+    }
     if let Err(error) = conclusion.conclude().await {
         complain(&error);
-        return ExitCode::FAILURE;
+        is_well = false;
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -298,35 +357,91 @@ fn present(arguments: &Asked, folder: &Path, analysis: &Analysis) -> Option<bool
     Some(is_well)
 }
 
-fn write(arguments: &Asked, analysis: &Analysis) -> std::io::Result<()> {
+/// Keeps copies of all logs; whether it could of each.
+async fn replicate(folder: &Path, archive: &Path, copies: u8) -> Result<bool, ArchiveError> {
+    let archive = Archive::in_folder(archive)?;
+    // What is wrong with the folder is told by who counts it.
+    let Ok(found) = look_into(folder) else { return Ok(true) };
+    let mut is_well = true;
+    for log in &found.logs {
+        match archive.keep(log, copies).await {
+            Ok(mended) => mended.iter().for_each(|mended| eprintln!("slipring: {mended}")),
+            Err(error) => {
+                complain(&error);
+                is_well = false;
+            }
+        }
+    }
+    Ok(is_well)
+}
+
+/// A page that is served for as long as this is there.
+struct Page {
+    url: String,
+    _serving: AbortOnDropHandle<()>,
+    _looking: AbortOnDropHandle<()>,
+}
+
+impl Page {
+    async fn show(address: SocketAddr, store: Arc<dyn Store>) -> Result<Self, ExitCode> {
+        let bound = TcpListener::bind(address).await;
+        let (url, listener) = match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((address, listener)) => (format!("http://{address}/analyse"), listener),
+            Err(error) => {
+                eprintln!(
+                    "slipring: the page cannot be shown at {address}: {error}: end who listens there, or change the port"
+                );
+                return Err(ExitCode::FAILURE);
+            }
+        };
+        let edge = Edge::new();
+        eprintln!("slipring: the run is shown at {url}");
+        let serving = AbortOnDropHandle::new(tokio::spawn(edge::serve(listener, edge.page())));
+        let looking = AbortOnDropHandle::new(tokio::spawn(edge.look(store)));
+        Ok(Self { url, _serving: serving, _looking: looking })
+    }
+}
+
+fn write(arguments: &Asked, analysis: &Analysis) -> Result<(), Unwritten> {
     let Analysis { query, fold, run, .. } = analysis;
     let report = output::Report { query, fold, run, top: arguments.top.unwrap_or(TOP) };
     let documents = match arguments.output {
-        Output::Text => vec![("", output::text(&report))],
-        Output::Json => vec![("", output::json(&report))],
-        Output::Html => vec![("", output::html(&report))],
+        Output::Text => vec![("", output::text(&report).into_bytes())],
+        Output::Json => vec![("", output::json(&report).into_bytes())],
+        Output::Html => vec![("", output::html(&report).into_bytes())],
+        Output::Svg => vec![("", chart(&report).draw()?.svg().as_bytes().to_vec())],
+        Output::Png => vec![("", chart(&report).draw()?.png()?)],
         Output::Csv => {
-            let over_time = output::over_time_csv(&report).map(|table| (".over-time", table));
-            let templates = output::templates_csv(&report).map(|table| (".templates", table));
-            let levels = ("", output::levels_csv(&report));
+            let over_time = output::over_time_csv(&report).map(|table| (".over-time", table.into_bytes()));
+            let templates = output::templates_csv(&report).map(|table| (".templates", table.into_bytes()));
+            let levels = ("", output::levels_csv(&report).into_bytes());
             match &arguments.file {
                 Some(_) => std::iter::once(levels).chain(over_time).chain(templates).collect(),
                 None => vec![over_time.or(templates).unwrap_or(levels)],
             }
         }
     };
-    for (suffix, text) in documents {
+    for (suffix, bytes) in documents {
         match &arguments.file {
             None => {
                 use std::io::Write as _;
                 let mut out = std::io::stdout().lock();
-                out.write_all(text.as_bytes())?;
+                out.write_all(&bytes)?;
                 out.flush()?;
             }
-            Some(file) => std::fs::write(beside(file, suffix), text)?,
+            Some(file) => std::fs::write(beside(file, suffix), bytes)?,
         }
     }
     Ok(())
+}
+
+/// Why the result could not be written.
+#[derive(Debug, thiserror::Error)]
+enum Unwritten {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Chart(#[from] ChartError),
 }
 
 /// `counts.csv` with `.templates` is `counts.templates.csv`.

@@ -1,11 +1,15 @@
 //! `slipring analyse worker`.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use slipring_analyser::run::{Event, Serving, Tell, serve};
 use slipring_server::die_with_parent;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::edge::Edge;
 use super::{Sharing, cores, runtime, store};
 use crate::report::complain;
 use crate::signals::Signals;
@@ -27,6 +31,9 @@ pub(super) struct Arguments {
     /// Say what is read.
     #[arg(short, long)]
     verbose: bool,
+    /// Where to answer heartbeats, and tell how the analysis goes; port 0 takes a free one, which is printed.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// End with this parent process, however it ends.
     #[arg(long, hide = true)]
     parent: Option<u32>,
@@ -57,13 +64,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+        // Before the store answers: whoever waits for it lives.
+        let edge = match arguments.listen {
+            Some(address) => match listen(address).await {
+                Ok(edge) => Some(edge),
+                Err(code) => return code,
+            },
+            None => None,
+        };
         let store = match store(&arguments.store, arguments.sharing.patience).await {
             Ok(store) => store,
             Err(code) => return code,
         };
-        let is_verbose = arguments.verbose;
+        let (is_verbose, is_listening) = (arguments.verbose, arguments.listen.is_some());
         let tell = Tell::new(move |event| match event {
             Event::Waiting { .. } | Event::Back { .. } => eprintln!("{event}"),
+            _ if is_verbose && is_listening => eprintln!("{event}"),
             _ if is_verbose => println!("{event}"),
             _ => {}
         });
@@ -73,7 +89,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             patience: arguments.sharing.patience,
             once: arguments.once,
         };
-        println!("ready");
+        let looking = edge.clone().map(|edge| AbortOnDropHandle::new(tokio::spawn(edge.look(store.clone()))));
+        match edge {
+            // Whoever read the address may read no more.
+            Some(_) => tracing::info!("ready"),
+            None => println!("ready"),
+        }
         signals
             .run_until("the worker", async |mut stop| {
                 let (end, ended) = watch::channel(false);
@@ -88,7 +109,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 };
                 match served {
                     Ok(served) => {
-                        println!("took part in {}", counted(served as u64, "time"));
+                        let said = format!("took part in {}", counted(served as u64, "time"));
+                        match &looking {
+                            Some(_) => tracing::info!("{said}"),
+                            None => println!("{said}"),
+                        }
                         ExitCode::SUCCESS
                     }
                     Err(error) => {
@@ -101,4 +126,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     });
     runtime.shutdown_background();
     code
+}
+
+/// Answers what a replica is asked, from here on to the end of this process.
+async fn listen(address: SocketAddr) -> Result<Edge, ExitCode> {
+    let bound = TcpListener::bind(address).await;
+    let (listener, address) = match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        Ok((address, listener)) => (listener, address),
+        Err(error) => {
+            eprintln!(
+                "slipring: the worker cannot listen on {address}: {error}: end who listens there, or change the port"
+            );
+            return Err(ExitCode::FAILURE);
+        }
+    };
+    let edge = Edge::new();
+    tokio::spawn(super::edge::serve(listener, edge.replica()));
+    println!("listening on http://{address}");
+    Ok(edge)
 }

@@ -103,7 +103,8 @@ const told = {
 		last = fresh.at(-1).sequence;
 		log.add(fresh);
 	},
-	pool: ({ pool, why, note, data }) => {
+	pool: ({ pool, kind, why, note, data }) => {
+		if (kind === "analyse" && data) return;
 		const given = appliance.given.get(pool) ?? { waves: [] };
 		appliance.given.set(pool, given);
 		if (why || note) log.add([{ event: "warning", why: note ?? `it tells nothing of itself: ${why}`, pool, unix_ms: appliance.now() }]);

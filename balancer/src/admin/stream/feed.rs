@@ -53,7 +53,7 @@ impl Feed {
         self.sources.retain(|name, _| looked.pools.contains(name));
         for pool in pools.all() {
             let name = &pool.config.name;
-            if pool.config.overlay.is_some() && !self.sources.contains_key(name) {
+            if pool.config.told_kind().is_some() && !self.sources.contains_key(name) {
                 let listening = source::listen(self.admin.clone(), name.clone(), self.said.0.clone());
                 self.sources.insert(name.clone(), AbortOnDropHandle::new(tokio::spawn(listening)));
             }

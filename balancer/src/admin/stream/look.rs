@@ -133,7 +133,7 @@ impl Looks {
         let is_static = !config.fleet.upstreams.is_empty();
         json!({
             "name": &*config.name,
-            "kind": config.overlay.as_ref().map_or(if is_static { "static" } else { "replicas" }, |given| given.kind.name()),
+            "kind": config.told_kind().unwrap_or(if is_static { "static" } else { "replicas" }),
             "can_add": !is_static && config.overlay.is_none(),
             "can_remove": config.overlay.is_none(),
             "room": config.room().saturating_sub(snapshot.len()),

@@ -1,4 +1,4 @@
-//! What a pool of given members tells of itself: the stream of one of them, followed while somebody watches.
+//! What a pool of given members, or of workers, tells of itself: the stream of one of them, followed while somebody watches.
 //!
 //! Each `data:` line is a JSON object about all members, and is passed on as it is. The balancer does not know what an
 //! overlay's metrics or a wave are; that what it passes on is one JSON object of a bounded length is all it looks at.
@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::super::Admin;
 use super::super::given;
 use super::event;
-use crate::config::FixedMember;
 use crate::proxy::forward::Pool;
 use crate::proxy::upstream::Upstream;
 
@@ -64,10 +63,10 @@ pub(super) async fn listen(admin: Admin, name: Arc<str>, tell: mpsc::Sender<Said
     let mut left_out = LeftOut::default();
     loop {
         let Some(pool) = admin.pools.load().by_name(&name).cloned() else { return };
-        let kind = pool.config.overlay.as_ref().map_or("", |given| given.kind.name());
+        let kind = pool.config.told_kind().unwrap_or_default();
         let why = match given::first_live(&pool) {
             None => "none of its members that take calls is live".to_owned(),
-            Some(member) => match watched(&pool, &member) {
+            Some(member) => match pool.config.watch(&member.instance.name) {
                 None => return, // and none of the others
                 Some(path) => {
                     let follower = Follower { admin: &admin, name: &name, kind, tell: &tell };
@@ -98,13 +97,6 @@ pub(super) async fn listen(admin: Admin, name: Arc<str>, tell: mpsc::Sender<Said
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// Where a member tells of all of them.
-fn watched<'a>(pool: &'a Pool, member: &Upstream) -> Option<&'a str> {
-    let mut given = pool.config.overlay.iter().flat_map(|given| &given.members);
-    let is_it = |given: &&FixedMember| given.name == member.instance.name;
-    given.find(is_it)?.watch.as_deref()
 }
 
 struct Follower<'a> {

@@ -46,6 +46,8 @@ struct Process {
 #[derive(Debug)]
 pub struct ProcessRuntime {
     command: Vec<String>,
+    /// What this executable is started with where there is no command, and a variable that it finds.
+    role: (Vec<String>, Option<(String, String)>),
     /// What this executable is started with as a certain member.
     given: HashMap<String, Vec<String>>,
     start_timeout: Duration,
@@ -63,7 +65,15 @@ impl ProcessRuntime {
         let spawner = Spawner::new()
             .map_err(|source| RuntimeError::Exec { program: "the spawning thread".into(), source })?;
         let (given, children) = (HashMap::new(), Arc::default());
-        Ok(Self { command, given, start_timeout, spawner, children, exits })
+        let role = (["server", "--listen", "127.0.0.1:0"].map(str::to_owned).into(), None);
+        Ok(Self { command, role, given, start_timeout, spawner, children, exits })
+    }
+
+    /// The same, where replicas are this executable in another role; what must not be read from its arguments is in the
+    /// variable.
+    #[must_use]
+    pub fn with_role(self, arguments: Vec<String>, (name, value): (&str, &str)) -> Self {
+        Self { role: (arguments, Some((name.to_owned(), value.to_owned()))), command: Vec::new(), ..self }
     }
 
     /// The same, where all members are these, and their work is given.
@@ -83,7 +93,9 @@ impl ProcessRuntime {
             return Ok((command, None));
         }
         if self.command.is_empty() {
-            command.args(["server", "--listen", "127.0.0.1:0", "--parent", &parent]).stdout(Stdio::piped());
+            let (arguments, variable) = &self.role;
+            command.args(arguments).args(["--parent", &parent]).stdout(Stdio::piped());
+            command.envs(variable.clone());
             return Ok((command, None));
         }
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
