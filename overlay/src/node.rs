@@ -293,18 +293,18 @@ impl Node {
         entered.map_err(Refusal::Rejected)
     }
 
-    /// The chunks' result, and a place among the requests while one is read: the one that is kept, or made again of what
-    /// its name says.
+    /// The chunks' result: the one that is kept, which anybody may read, or made again of what its name says, which takes
+    /// a place among the requests.
     pub(crate) async fn result(
         self: &Arc<Self>,
         uid: &str,
         client: String,
         within: Option<Duration>,
-    ) -> Result<(Arc<Answer>, Admitted), Refusal> {
+    ) -> Result<(Arc<Answer>, Option<Admitted>), Refusal> {
         let (uid, layout, query) = Uid::parse(uid).map_err(|_| Refusal::NotFound)?;
         let asked = Asked { query, client, within, ..Asked::default() };
-        if let Some(answer) = self.results.get(uid.as_str()).await {
-            return Ok((answer, self.enter(&asked, asked.deadline()).await?));
+        if let Some(answer) = self.results.read(&uid).await {
+            return Ok((answer, None));
         }
         // Asked for again at another leader, it is good again here, too.
         if self.results.was_released(&uid) && !self.is_out_elsewhere(&uid).await {
@@ -313,7 +313,7 @@ impl Node {
         let mut told = Told::new(self, &asked);
         let outcome = self.admitted(&asked, Some((&uid, layout)), asked.deadline()).await;
         told.note(&outcome.as_ref().map(|(answer, _)| answer.clone()).map_err(Clone::clone));
-        outcome
+        outcome.map(|(answer, admitted)| (answer, Some(admitted)))
     }
 
     /// What this process holds.
@@ -348,7 +348,8 @@ impl Node {
 
     /// Ends the questions of this name that are under way; whether there is one.
     pub(crate) fn cancel(&self, query_id: &str) -> bool {
-        self.running.get(query_id).map(|running| running.0.cancel()).is_some()
+        let name = &query_id[..query_id.floor_char_boundary(LONGEST_NAME)];
+        self.running.get(name).map(|running| running.0.cancel()).is_some()
     }
 
     /// Ends the process, after what is under way or before.

@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tonic::service::Routes;
 
-use super::client_edge::{arrow, client_of, named};
-use super::{Asked, Node, Refusal, echo_edge, survey_edge, watch_edge, words};
+use super::client_edge::{arrow, client_of, holder_of, named};
+use super::{Asked, LONGEST_NAME, Node, Refusal, echo_edge, survey_edge, watch_edge, words};
 use crate::query::{Query, Uid};
 use crate::record;
 use crate::results::Answer;
@@ -133,6 +133,8 @@ async fn query(
     text: String,
 ) -> Response {
     let query_id = headers.get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Somebody before it may have made it longer, and knows nothing of names here.
+    let query_id = &query_id[..query_id.floor_char_boundary(LONGEST_NAME)];
     let mut asked = Asked {
         query: Query::default(),
         hops: Vec::new(),
@@ -158,7 +160,7 @@ async fn query(
     let format = format_of(&headers);
     let mut response = match format {
         Format::Cursor => {
-            node.results.hand_out(&answer.uid, &asked.client).await;
+            node.results.hand_out(&answer.uid, &holder_of(&headers, &extensions)).await;
             let said = words::response(&node.process.id, &asked, &Ok(answer.clone()));
             Json(json!({
                 "uid": said.uid,
@@ -298,7 +300,7 @@ async fn release(
     headers: HeaderMap,
 ) -> StatusCode {
     match Uid::parse(&uid) {
-        Ok((uid, ..)) if node.release(&uid, &client_of(&headers, &extensions)).await => {
+        Ok((uid, ..)) if node.release(&uid, &holder_of(&headers, &extensions)).await => {
             StatusCode::NO_CONTENT
         }
         _ => StatusCode::NOT_FOUND,

@@ -51,11 +51,17 @@ fn what_one_leader_handed_out_is_given_back_to_the_other() {
         // Asked for again of one of them, it is good again at both.
         cluster.client("A").await.query(by("ann")).await.unwrap();
         assert_eq!(read().await, ["success"; 2]);
+        // Told by both, ann has it once: what it gives back, it gives back to both.
+        cluster.client("Z").await.query(by("ann")).await.unwrap();
+        assert_eq!(back("A", "eve").await, "not_found");
+        assert_eq!(read().await, ["success"; 2], "eve has nothing to give back");
+        assert_eq!(back("A", "ann").await, "released");
+        assert_eq!(read().await, ["not_found"; 2]);
     });
 }
 
 #[test]
-fn what_was_streamed_or_asked_for_twice_is_given_back_once() {
+fn what_was_streamed_is_not_given_back_and_each_of_two_behind_an_address_gives_back_its_own() {
     let cluster = Cluster::start(six(), Some(Profile::Parallel));
     let ask = |accept: &str| call(&cluster, Method::POST, "/overlay/query", accept, "{}");
     assert_eq!(ask("text/csv").status, StatusCode::OK);
@@ -66,6 +72,8 @@ fn what_was_streamed_or_asked_for_twice_is_given_back_once() {
     let (result, chunk) = (format!("/overlay/query/{uid}"), format!("/overlay/query/{uid}/0"));
     let status = |method: Method, path: &str| call(&cluster, method, path, "*/*", "").status;
     assert_eq!(status(Method::GET, &chunk), StatusCode::OK);
+    assert_eq!(status(Method::DELETE, &result), StatusCode::NO_CONTENT);
+    assert_eq!(status(Method::GET, &chunk), StatusCode::OK, "the other one has it still");
     assert_eq!(status(Method::DELETE, &result), StatusCode::NO_CONTENT);
     assert_eq!(status(Method::GET, &chunk), StatusCode::NOT_FOUND);
     assert_eq!(status(Method::DELETE, &result), StatusCode::NOT_FOUND);
