@@ -47,7 +47,7 @@ use crate::wire::Coverage;
 use journal::Journal;
 use leaders::Leaders;
 use metrics::Metrics;
-use outgoing::Room;
+use outgoing::{Leaving, Room};
 use outlook::Outlook;
 use waves::Waves;
 
@@ -219,11 +219,18 @@ impl Node {
         }))
     }
 
-    /// Answers a client's question: from what is kept, or by asking.
-    pub(crate) async fn answer(self: &Arc<Self>, asked: &Asked) -> Result<Arc<Answer>, Refusal> {
+    /// Answers a client's question: from what is kept, or by asking. One that is to be streamed has room, or is refused.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        asked: &Asked,
+        is_streamed: bool,
+    ) -> Result<(Arc<Answer>, Option<Leaving>), Refusal> {
         let mut told = Told::new(self, asked);
-        let outcome = self.outcome(asked).await;
-        told.note(&outcome);
+        let outcome = self.outcome(asked).await.and_then(|answer| {
+            let leaving = if is_streamed { Some(self.leaving(&answer)?) } else { None };
+            Ok((answer, leaving))
+        });
+        told.note(&outcome.as_ref().map(|(answer, _)| answer.clone()).map_err(Clone::clone));
         outcome
     }
 

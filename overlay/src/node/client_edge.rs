@@ -12,6 +12,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 
+use super::outgoing::Leaving;
 use super::{Asked, Node, Refusal, words};
 use crate::peer_wire::peer_server::PeerServer;
 use crate::peers::LARGEST_MESSAGE;
@@ -130,7 +131,8 @@ impl Edge {
     async fn ask(
         &self,
         request: Request<QueryRequest>,
-    ) -> (Asked, Result<Arc<crate::results::Answer>, Refusal>) {
+        is_streamed: bool,
+    ) -> (Asked, Result<(Arc<crate::results::Answer>, Option<Leaving>), Refusal>) {
         let (within, unnamed) =
             (time_of(&request), client_of(request.metadata().as_ref(), request.extensions()));
         let QueryRequest { query_type, query_params, hops, client_id, query_id } = request.into_inner();
@@ -144,13 +146,12 @@ impl Edge {
             Err(error) => Refusal::Invalid(error),
             Ok(query) => {
                 asked.query = query;
-                let outcome = self.0.answer(&asked).await;
+                let outcome = self.0.answer(&asked, is_streamed).await;
                 return (asked, outcome);
             }
         };
-        let outcome = Err(refusal);
-        self.0.note(&asked, &outcome, Duration::ZERO);
-        (asked, outcome)
+        self.0.note(&asked, &Err(refusal.clone()), Duration::ZERO);
+        (asked, Err(refusal))
     }
 }
 
@@ -162,7 +163,8 @@ impl OverlayNode for Edge {
             "" => holder_of(request.metadata().as_ref(), request.extensions()),
             client => Holder::named(client),
         };
-        let (asked, outcome) = self.ask(request).await;
+        let (asked, outcome) = self.ask(request, false).await;
+        let outcome = outcome.map(|(answer, _)| answer);
         if let Ok(answer) = &outcome {
             self.0.results.hand_out(&answer.uid, &holder).await;
         }
@@ -238,14 +240,12 @@ impl OverlayNode for Edge {
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<Self::QueryStreamStream>, Status> {
-        let (asked, mut outcome) = self.ask(request).await;
-        let mut pieces = None;
-        if let Ok(answer) = &outcome {
-            match self.0.outgoing(answer, arrow) {
-                Ok(outgoing) => pieces = Some(outgoing),
-                Err(refusal) => outcome = Err(refusal),
-            }
-        }
+        let (asked, outcome) = self.ask(request, true).await;
+        let (outcome, leaving) = match outcome {
+            Ok((answer, leaving)) => (Ok(answer), leaving),
+            Err(refusal) => (Err(refusal), None),
+        };
+        let pieces = leaving.map(|leaving| leaving.pieces(arrow));
         let summary = words::response(&self.0.process.id, &asked, &outcome);
         drop(outcome); // the stream keeps the answer while it needs it
         let pieces = stream::iter(pieces).flatten().map(|piece| match piece {
