@@ -70,16 +70,6 @@ fn bench() -> Bench {
 }
 
 #[test]
-fn a_worker_that_cannot_read_all_of_its_days_is_not_loading() {
-    let mut seen = seen("D", "worker", "pink");
-    for (files, state) in [(0, "loading"), (96, "partly")] {
-        let metrics = metrics("D", "worker", "pink", files, &[]);
-        seen.metrics = Some(MetricsResponse { is_healthy: false, ..metrics });
-        assert_eq!(seen.state(), state);
-    }
-}
-
-#[test]
 fn the_page_shows_everything_at_once() {
     let mut terminal = Terminal::new(TestBackend::new(100, 20)).unwrap();
     terminal.draw(|frame| page::draw(frame, &bench(), Duration::from_secs(4))).unwrap();
