@@ -167,8 +167,9 @@ impl Asker {
         };
         asking.push(ask(&mut open, &mut parts, &|_| true));
         let mut may_hedge = open.values().any(Open::has_more);
-        let patience = if may_hedge { self.hedging.patience() } else { Duration::ZERO };
-        let mut silence = Silence::new(patience, began);
+        let usual = self.hedging.patience();
+        let mut silence = Silence::new(usual, began);
+        let mut unheard = self.hedging.all_unheard();
         let (mut since, mut suspects) = (began, BTreeSet::new());
         let patience = sleep_until(silence.end());
         let end = sleep_until(question.deadline);
@@ -194,7 +195,14 @@ impl Asker {
                         let now = Instant::now();
                         silence.broken(now);
                         silent.retain(|(asked, date, _)| (*asked, *date) != (number, part.date));
-                        let has_failed = self.take(&mut open, number, part, &mut came);
+                        if !unheard.is_empty() && part.failure.is_none() {
+                            // It came from the last one through all the others.
+                            let ways = open.get(&part.date).into_iter().flat_map(|one| &one.asked);
+                            let hops = ways.filter(|(asked, _)| *asked == number).flat_map(|(_, way)| &way.path);
+                            hops.filter(|hop| unheard.remove(*hop)).for_each(|hop| self.hedging.heard(hop));
+                        }
+                        let may_be_late = Hedging::is_frozen(now - began, usual);
+                        let has_failed = self.take(&mut open, number, part, may_be_late, &mut came);
                         failed |= has_failed;
                         if has_failed && !settling && open.values().any(is_left) {
                             settling = true;
@@ -222,13 +230,16 @@ impl Asker {
                         continue;
                     }
                     may_hedge = false;
-                    if open.values().any(|one| one.is_asked() && one.has_more()) && self.hedging.may() {
-                        for (&date, one) in &open {
-                            silent.extend(one.asked.iter().map(|(asked, way)| (*asked, date, way.clone())));
-                        }
-                        since = silence.since();
-                        suspects = suspected(&silent, &on_the_way, since);
-                        suspects.iter().for_each(|one| self.hedging.distrust(one, now));
+                    if !open.values().any(|one| one.is_asked() && one.has_more()) {
+                        continue;
+                    }
+                    for (&date, one) in &open {
+                        silent.extend(one.asked.iter().map(|(asked, way)| (*asked, date, way.clone())));
+                    }
+                    since = silence.since();
+                    suspects = suspected(&silent, &on_the_way, since);
+                    suspects.iter().for_each(|one| self.hedging.unheard(one, since, now, usual));
+                    if self.hedging.may() {
                         asking.push(ask(&mut open, &mut parts, &|_| true));
                         hurry.send_replace(true);
                     }
@@ -240,7 +251,7 @@ impl Asker {
         // Meanwhile some of those who were suspected may have said that they wait for others.
         let known = suspected(&silent, &on_the_way, since);
         suspects.difference(&known).for_each(|one| self.hedging.trust(one));
-        known.difference(&suspects).for_each(|one| self.hedging.distrust(one, now));
+        known.iter().for_each(|one| self.hedging.unheard(one, since, now, usual));
         self.hedging.took(silence.longest(now), !failed && open.is_empty());
         on_the_way.insert(self.own.to_string(), (micros(now - began), now));
         for (process, (elapsed_us, _)) in on_the_way {
@@ -257,6 +268,7 @@ impl Asker {
         open: &mut AllOpen,
         number: usize,
         mut part: ScanPart,
+        may_be_late: bool,
         came: &mut impl FnMut(ScanPart) -> Result<(), String>,
     ) -> bool {
         let (date, failure) = (part.date, part.failure.take());
@@ -280,7 +292,11 @@ impl Asker {
         };
         let Some(place) = one.asked.iter().position(|(request, _)| *request == number) else { return true };
         let (_, failed) = one.asked.swap_remove(place);
-        let is_silent = matches!(failure.kind(), Kind::Deadline | Kind::Unreachable);
+        // Who was given little time is not to blame for it.
+        let is_silent = match failure.kind() {
+            Kind::Deadline => may_be_late,
+            kind => kind == Kind::Unreachable,
+        };
         if let Some(named) = failed.path.iter().find(|hop| is_silent && *hop.as_str() == *failure.process) {
             self.hedging.distrust(named, Instant::now());
         }

@@ -4,7 +4,7 @@
 //! Silence is what is measured, and not how long a round takes in all: a large answer takes long and flows, and a second
 //! way would carry all of it once more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const AT_FIRST: Duration = Duration::from_millis(250);
 const ONE_OF: u64 = 10;
 /// Hedges that are free at the start.
 const CREDIT: u64 = 5;
+/// So many times what nearly all need: whoever is not heard of for as long does not only lag behind.
+const FROZEN: u32 = 4;
 /// How long one that was silent is the last one to be asked; twice as long each time that it is again.
 const DISTRUST: Duration = Duration::from_secs(2);
 /// But no longer than that.
@@ -37,6 +39,8 @@ struct State {
     recent: VecDeque<Duration>,
     rounds: u64,
     hedges: u64,
+    /// Of whom nothing was heard since then, although somebody waited for it.
+    unheard: HashMap<ProcessId, Instant>,
     /// Those who were silent.
     silent: HashMap<ProcessId, Distrust>,
 }
@@ -123,6 +127,33 @@ impl Hedging {
         state.recent.push_back(silence);
     }
 
+    /// Whether that is so long that it is not only slow.
+    pub(crate) fn is_frozen(silence: Duration, patience: Duration) -> bool {
+        silence >= patience * FROZEN
+    }
+
+    /// One is waited for, in this round since then. It may only be slow, until nothing is heard of it in this round and
+    /// those after it for several times the patience.
+    pub(crate) fn unheard(&self, silent: &ProcessId, since: Instant, now: Instant, patience: Duration) {
+        let mut state = self.state();
+        let first = *state.unheard.entry(silent.clone()).or_insert(since);
+        if Self::is_frozen(now.saturating_duration_since(first), patience) {
+            state.unheard.remove(silent);
+            drop(state);
+            self.distrust(silent, now);
+        }
+    }
+
+    /// It has said something.
+    pub(crate) fn heard(&self, well: &ProcessId) {
+        self.state().unheard.remove(well);
+    }
+
+    /// Of whom nothing was heard.
+    pub(crate) fn all_unheard(&self) -> BTreeSet<ProcessId> {
+        self.state().unheard.keys().cloned().collect()
+    }
+
     /// One did not say what it was asked for.
     pub(crate) fn distrust(&self, silent: &ProcessId, now: Instant) {
         let mut state = self.state();
@@ -138,7 +169,9 @@ impl Hedging {
 
     /// It was another one who was silent, or it is well again.
     pub(crate) fn trust(&self, well: &ProcessId) {
-        self.state().silent.remove(well);
+        let mut state = self.state();
+        state.silent.remove(well);
+        state.unheard.remove(well);
     }
 
     /// Those who were silent a moment ago.
@@ -210,6 +243,20 @@ mod tests {
         hedging.distrust(&"D".into(), now + DISTRUST);
         hedging.trust(&"D".into());
         assert_eq!(hedging.distrusted(now + DISTRUST), []);
+    }
+
+    #[test]
+    fn a_straggler_is_not_distrusted_and_one_that_says_nothing_in_several_rounds_is() {
+        let (hedging, began, d) = (Hedging::default(), Instant::now(), ProcessId::from("D"));
+        let silent =
+            |times: u32| hedging.unheard(&d, began + LEAST * (times - 1), began + LEAST * times, LEAST);
+        let distrusted = |times: u32| !hedging.distrusted(began + LEAST * times).is_empty();
+        silent(1);
+        hedging.heard(&d);
+        (2..=4).for_each(silent);
+        assert!(!distrusted(4), "since it was heard it is no longer than three times");
+        silent(5);
+        assert!(distrusted(5));
     }
 
     #[test]

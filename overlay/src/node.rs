@@ -47,7 +47,7 @@ use crate::wire::Coverage;
 use journal::Journal;
 use leaders::Leaders;
 use metrics::Metrics;
-use outgoing::Room;
+use outgoing::{Leaving, Room};
 use outlook::Outlook;
 use waves::Waves;
 
@@ -219,11 +219,18 @@ impl Node {
         }))
     }
 
-    /// Answers a client's question: from what is kept, or by asking.
-    pub(crate) async fn answer(self: &Arc<Self>, asked: &Asked) -> Result<Arc<Answer>, Refusal> {
+    /// Answers a client's question: from what is kept, or by asking. One that is to be streamed has room, or is refused.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        asked: &Asked,
+        is_streamed: bool,
+    ) -> Result<(Arc<Answer>, Option<Leaving>), Refusal> {
         let mut told = Told::new(self, asked);
-        let outcome = self.outcome(asked).await;
-        told.note(&outcome);
+        let outcome = self.outcome(asked).await.and_then(|answer| {
+            let leaving = if is_streamed { Some(self.leaving(&answer)?) } else { None };
+            Ok((answer, leaving))
+        });
+        told.note(&outcome.as_ref().map(|(answer, _)| answer.clone()).map_err(Clone::clone));
         outcome
     }
 
@@ -293,18 +300,18 @@ impl Node {
         entered.map_err(Refusal::Rejected)
     }
 
-    /// The chunks' result, and a place among the requests while one is read: the one that is kept, or made again of what
-    /// its name says.
+    /// The chunks' result: the one that is kept, which anybody may read, or made again of what its name says, which takes
+    /// a place among the requests.
     pub(crate) async fn result(
         self: &Arc<Self>,
         uid: &str,
         client: String,
         within: Option<Duration>,
-    ) -> Result<(Arc<Answer>, Admitted), Refusal> {
+    ) -> Result<(Arc<Answer>, Option<Admitted>), Refusal> {
         let (uid, layout, query) = Uid::parse(uid).map_err(|_| Refusal::NotFound)?;
         let asked = Asked { query, client, within, ..Asked::default() };
-        if let Some(answer) = self.results.get(uid.as_str()).await {
-            return Ok((answer, self.enter(&asked, asked.deadline()).await?));
+        if let Some(answer) = self.results.read(&uid).await {
+            return Ok((answer, None));
         }
         // Asked for again at another leader, it is good again here, too.
         if self.results.was_released(&uid) && !self.is_out_elsewhere(&uid).await {
@@ -313,7 +320,7 @@ impl Node {
         let mut told = Told::new(self, &asked);
         let outcome = self.admitted(&asked, Some((&uid, layout)), asked.deadline()).await;
         told.note(&outcome.as_ref().map(|(answer, _)| answer.clone()).map_err(Clone::clone));
-        outcome
+        outcome.map(|(answer, admitted)| (answer, Some(admitted)))
     }
 
     /// What this process holds.
@@ -348,7 +355,8 @@ impl Node {
 
     /// Ends the questions of this name that are under way; whether there is one.
     pub(crate) fn cancel(&self, query_id: &str) -> bool {
-        self.running.get(query_id).map(|running| running.0.cancel()).is_some()
+        let name = &query_id[..query_id.floor_char_boundary(LONGEST_NAME)];
+        self.running.get(name).map(|running| running.0.cancel()).is_some()
     }
 
     /// Ends the process, after what is under way or before.

@@ -1,6 +1,6 @@
 //! Results that are kept: whole, by the name that the question and the data give them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -247,10 +247,16 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
         self.released.contains_key(&digest(uid.as_str()))
     }
 
-    /// A client was told of it; a client that is told again has it no second time.
-    pub(crate) async fn hand_out(&self, uid: &Uid, client: &str) {
+    /// The result of this name for one who reads it: whoever was told of it has it for as long as it is read.
+    pub(crate) async fn read(&self, uid: &Uid) -> Option<Arc<Answer>> {
+        drop(self.handed_out.get(&digest(uid.as_str())).await);
+        self.get(uid.as_str()).await
+    }
+
+    /// A client was told of it; one with a name that is told again has it no second time.
+    pub(crate) async fn hand_out(&self, uid: &Uid, holder: &Holder) {
         let holders = self.handed_out.get_with(digest(uid.as_str()), async { Arc::default() }).await;
-        locked(&holders).add(xxh3_64(client.as_bytes()));
+        locked(&holders).add(xxh3_64(holder.key.as_bytes()), holder.is_named);
     }
 
     /// To how many it is handed out.
@@ -260,9 +266,9 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
     }
 
     /// A client gives it back; whether it was handed out here. It is there still: equal questions share a result.
-    pub(crate) async fn give_back(&self, uid: &Uid, client: &str) -> bool {
+    pub(crate) async fn give_back(&self, uid: &Uid, holder: &str) -> bool {
         let holders = self.handed_out.get(&digest(uid.as_str())).await;
-        holders.is_some_and(|holders| locked(&holders).remove(xxh3_64(client.as_bytes())))
+        holders.is_some_and(|holders| locked(&holders).remove(xxh3_64(holder.as_bytes())))
     }
 
     /// Forgets it, when the last one who was told of it has given it back.
@@ -273,38 +279,62 @@ impl<E: Clone + Send + Sync + 'static> Results<E> {
     }
 }
 
-/// Those who were told of a result: digests of their names.
+/// Who is told of a result, and gives it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Its name or its address; no name is the same as an address.
+    pub(crate) key: String,
+    /// Whether it is one client. Behind one address there may be many: there, each time counts.
+    pub(crate) is_named: bool,
+}
+
+impl Holder {
+    /// One that says who it is.
+    pub(crate) fn named(client: &str) -> Self {
+        Self { key: format!("client {client}"), is_named: true }
+    }
+
+    /// Somebody there.
+    pub(crate) fn at(address: &str) -> Self {
+        Self { key: format!("at {address}"), is_named: false }
+    }
+}
+
+/// Those who were told of a result: digests of their keys, and how often each was.
 #[derive(Debug, Default)]
 struct Holders {
-    known: HashSet<u64>,
+    known: HashMap<u64, u64>,
     /// Beyond those that are remembered.
     others: u64,
 }
 
 impl Holders {
-    fn add(&mut self, client: u64) {
-        if self.known.len() < MOST_HOLDERS {
-            self.known.insert(client);
-        } else if !self.known.contains(&client) {
+    fn add(&mut self, holder: u64, is_named: bool) {
+        if let Some(times) = self.known.get_mut(&holder) {
+            *times += u64::from(!is_named);
+        } else if self.known.len() < MOST_HOLDERS {
+            self.known.insert(holder, 1);
+        } else {
             self.others += 1;
         }
     }
 
-    /// One of those who are not remembered, or came under another name, is any.
-    fn remove(&mut self, client: u64) -> bool {
-        if self.known.remove(&client) {
+    /// One who is not known may be one of those who are not remembered, but never another one who is.
+    fn remove(&mut self, holder: u64) -> bool {
+        if let Some(times) = self.known.get_mut(&holder) {
+            *times -= 1;
+            if *times == 0 {
+                self.known.remove(&holder);
+            }
             return true;
         }
-        if self.others > 0 {
-            self.others -= 1;
-            return true;
-        }
-        let any = self.known.iter().next().copied();
-        any.is_some_and(|any| self.known.remove(&any))
+        let is_left = self.others > 0;
+        self.others -= u64::from(is_left);
+        is_left
     }
 
     fn count(&self) -> u64 {
-        self.known.len() as u64 + self.others
+        self.known.values().sum::<u64>() + self.others
     }
 }
 
@@ -424,6 +454,21 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn nobody_gives_back_what_another_one_has() {
+        let results = Results::<&str>::new(1 << 20);
+        let (ann, here) = (Holder::named("10.0.0.1"), Holder::at("10.0.0.1"));
+        for holder in [&ann, &ann, &here, &here] {
+            results.hand_out(&uid(1), holder).await;
+        }
+        assert_eq!(results.handed_out(&uid(1)).await, 3, "behind an address there may be two");
+        let back = async |holder: &Holder| results.give_back(&uid(1), &holder.key).await;
+        assert!(!back(&Holder::named("bob")).await && !back(&Holder::at("10.0.0.2")).await);
+        assert!(back(&ann).await && !back(&ann).await);
+        assert!(back(&here).await && back(&here).await && !back(&here).await);
+        assert_eq!(results.handed_out(&uid(1)).await, 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_made_is_kept_under_its_own_name_and_a_release_holds_until_it_is_asked_for_again() {
         let results = Results::<&str>::new(1 << 20);
@@ -438,11 +483,11 @@ mod tests {
         assert!(results.get(uid(7).as_str()).await.is_some());
         make(1).await;
         for client in ["a", "b", "b"] {
-            results.hand_out(&uid(1), client).await;
+            results.hand_out(&uid(1), &Holder::named(client)).await;
         }
         // What the process does with it, if it is the only leader.
         let release = async |data: u64, client: &str| {
-            let taken = results.give_back(&uid(data), client).await;
+            let taken = results.give_back(&uid(data), &Holder::named(client).key).await;
             if taken && results.handed_out(&uid(data)).await == 0 {
                 results.forget(&uid(data)).await;
             }

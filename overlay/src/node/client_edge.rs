@@ -12,11 +12,13 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 
+use super::outgoing::Leaving;
 use super::{Asked, Node, Refusal, words};
 use crate::peer_wire::peer_server::PeerServer;
 use crate::peers::LARGEST_MESSAGE;
 use crate::query::{Query, Uid};
 use crate::record;
+use crate::results::Holder;
 use crate::topology::ProcessId;
 use crate::wave_wire::waves_server::WavesServer;
 use crate::wire::overlay_node_server::{OverlayNode, OverlayNodeServer};
@@ -81,13 +83,26 @@ pub(super) fn time_of<T>(request: &Request<T>) -> Option<Duration> {
     })
 }
 
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim).filter(|value| !value.is_empty())
+}
+
+fn address_of(headers: &HeaderMap, extensions: &Extensions) -> String {
+    let forwarded = header(headers, "x-forwarded-for").and_then(|all| all.split(',').next());
+    let from = || extensions.get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_string());
+    forwarded.map(|name| name.trim().to_owned()).or_else(from).unwrap_or_default()
+}
+
 /// Who asks, of one that does not say so in the question: the name that it gives itself, or where it comes from.
 pub(super) fn client_of(headers: &HeaderMap, extensions: &Extensions) -> String {
-    let header = |name: &str| headers.get(name)?.to_str().ok().filter(|value| !value.is_empty());
-    let forwarded = || header("x-forwarded-for").and_then(|all| all.split(',').next());
-    let from = || extensions.get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_string());
-    let named = header("x-client-id").or_else(forwarded).map(|name| name.trim().to_owned());
-    named.or_else(from).unwrap_or_default()
+    let named = header(headers, "x-client-id").map(ToOwned::to_owned);
+    named.unwrap_or_else(|| address_of(headers, extensions))
+}
+
+/// The same, of one that is told of a result or gives it back.
+pub(super) fn holder_of(headers: &HeaderMap, extensions: &Extensions) -> Holder {
+    let named = header(headers, "x-client-id").map(Holder::named);
+    named.unwrap_or_else(|| Holder::at(&address_of(headers, extensions)))
 }
 
 /// A question's name, drawn if it has none.
@@ -95,11 +110,29 @@ pub(super) fn named(query_id: String) -> String {
     if query_id.is_empty() { format!("{:032x}", rand::random::<u128>()) } else { query_id }
 }
 
+/// Why there is no chunk, beside what the contract has words for: it would look like the last one.
+fn no_chunk(refusal: &Refusal) -> Status {
+    let words = refusal.status();
+    match refusal {
+        Refusal::Rejected(rejected) => {
+            let mut status = Status::resource_exhausted(words);
+            status.metadata_mut().insert("retry-after-ms", words::millis(*rejected).into());
+            status
+        }
+        Refusal::Incomplete(_) => Status::unavailable(words),
+        Refusal::Cancelled => Status::cancelled(words),
+        Refusal::Loop => Status::aborted(words),
+        Refusal::Invalid(_) => Status::invalid_argument(words),
+        Refusal::NotFound => Status::not_found(words),
+    }
+}
+
 impl Edge {
     async fn ask(
         &self,
         request: Request<QueryRequest>,
-    ) -> (Asked, Result<Arc<crate::results::Answer>, Refusal>) {
+        is_streamed: bool,
+    ) -> (Asked, Result<(Arc<crate::results::Answer>, Option<Leaving>), Refusal>) {
         let (within, unnamed) =
             (time_of(&request), client_of(request.metadata().as_ref(), request.extensions()));
         let QueryRequest { query_type, query_params, hops, client_id, query_id } = request.into_inner();
@@ -113,22 +146,27 @@ impl Edge {
             Err(error) => Refusal::Invalid(error),
             Ok(query) => {
                 asked.query = query;
-                let outcome = self.0.answer(&asked).await;
+                let outcome = self.0.answer(&asked, is_streamed).await;
                 return (asked, outcome);
             }
         };
-        let outcome = Err(refusal);
-        self.0.note(&asked, &outcome, Duration::ZERO);
-        (asked, outcome)
+        self.0.note(&asked, &Err(refusal.clone()), Duration::ZERO);
+        (asked, Err(refusal))
     }
 }
 
 #[tonic::async_trait]
 impl OverlayNode for Edge {
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
-        let (asked, outcome) = self.ask(request).await;
+        // Whoever names itself in the question gives back under the same name, in a header.
+        let holder = match request.get_ref().client_id.as_str() {
+            "" => holder_of(request.metadata().as_ref(), request.extensions()),
+            client => Holder::named(client),
+        };
+        let (asked, outcome) = self.ask(request, false).await;
+        let outcome = outcome.map(|(answer, _)| answer);
         if let Ok(answer) = &outcome {
-            self.0.results.hand_out(&answer.uid, &asked.client).await;
+            self.0.results.hand_out(&answer.uid, &holder).await;
         }
         Ok(Response::new(words::response(&self.0.process.id, &asked, &outcome)))
     }
@@ -147,14 +185,8 @@ impl OverlayNode for Edge {
         };
         let (answer, _admitted) = match self.0.result(&uid, client, within).await {
             Ok(read) => read,
-            Err(refusal) => {
-                let mut response = Response::new(none(&refusal.status(), 0));
-                if let Refusal::Rejected(rejected) = refusal {
-                    // The contract's message has no place for it.
-                    response.metadata_mut().insert("retry-after-ms", words::millis(rejected).into());
-                }
-                return Ok(response);
-            }
+            Err(Refusal::NotFound) => return Ok(Response::new(none("not_found", 0))),
+            Err(refusal) => return Err(no_chunk(&refusal)),
         };
         let total_chunks = i32::try_from(answer.chunks()).unwrap_or(i32::MAX);
         let data = u64::try_from(chunk_index).ok().and_then(|index| answer.chunk_json(index));
@@ -193,9 +225,9 @@ impl OverlayNode for Edge {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
-        let client = client_of(request.metadata().as_ref(), request.extensions());
+        let holder = holder_of(request.metadata().as_ref(), request.extensions());
         let released = match Uid::parse(&request.into_inner().uid) {
-            Ok((uid, ..)) => self.0.release(&uid, &client).await,
+            Ok((uid, ..)) => self.0.release(&uid, &holder).await,
             Err(_) => false,
         };
         let status = if released { "released" } else { "not_found" };
@@ -208,14 +240,12 @@ impl OverlayNode for Edge {
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<Self::QueryStreamStream>, Status> {
-        let (asked, mut outcome) = self.ask(request).await;
-        let mut pieces = None;
-        if let Ok(answer) = &outcome {
-            match self.0.outgoing(answer, arrow) {
-                Ok(outgoing) => pieces = Some(outgoing),
-                Err(refusal) => outcome = Err(refusal),
-            }
-        }
+        let (asked, outcome) = self.ask(request, true).await;
+        let (outcome, leaving) = match outcome {
+            Ok((answer, leaving)) => (Ok(answer), leaving),
+            Err(refusal) => (Err(refusal), None),
+        };
+        let pieces = leaving.map(|leaving| leaving.pieces(arrow));
         let summary = words::response(&self.0.process.id, &asked, &outcome);
         drop(outcome); // the stream keeps the answer while it needs it
         let pieces = stream::iter(pieces).flatten().map(|piece| match piece {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,8 @@ use super::Limits;
 /// What one hears for whom there is no place; who speaks gRPC takes it for a server that is not there, and asks later.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// How long a connection of HTTP/2 may be silent until its peer is asked whether it is there, and how long that may take.
+const PING: Duration = Duration::from_secs(20);
 /// Streams of one connection: a leader's questions all come over one.
 const STREAMS: u32 = 1024;
 
@@ -39,7 +43,7 @@ pub(super) async fn serve(listener: TcpListener, app: Router, limits: Limits, st
             Err(error) => {
                 // No file is left, or somebody was gone at once: others may come.
                 tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
@@ -67,7 +71,9 @@ async fn one(
     stopping: CancellationToken,
     _place: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
+    // Whoever reads nothing for long would keep its place: what is to be written waits below all that knows of time.
+    let unread = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stalled));
+    if let Err(error) = unread.and_then(|()| stream.set_nodelay(true)) {
         tracing::debug!(%error, "a client was gone before its first request");
         return;
     }
@@ -82,6 +88,7 @@ async fn one(
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+    builder.http2().keep_alive_interval(PING).keep_alive_timeout(PING);
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     // Until its first words say which protocol it speaks, no protocol's timeout holds.

@@ -12,11 +12,12 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tonic::service::Routes;
 
-use super::client_edge::{arrow, client_of, named};
-use super::{Asked, Node, Refusal, echo_edge, survey_edge, watch_edge, words};
+use super::client_edge::{arrow, client_of, holder_of, named};
+use super::{Asked, LONGEST_NAME, Node, Refusal, echo_edge, survey_edge, watch_edge, words};
 use crate::query::{Query, Uid};
 use crate::record;
 use crate::results::Answer;
+use crate::topology::Role;
 use crate::wire::Coverage;
 
 /// Records that are written at once.
@@ -66,7 +67,7 @@ async fn heartbeat(State(node): State<Arc<Node>>) -> Response {
     }
 }
 
-/// The lines of this process's files that are no rows, and the partitions that it cannot read.
+/// The lines of this process's files that are no rows, and the partitions that it cannot read; and who knows of others.
 async fn malformed(State(node): State<Arc<Node>>) -> Response {
     let held = node.asker.holdings.now().unwrap_or_default();
     let files = held.values().filter_map(|held| held.as_ref().ok()).flat_map(|partition| {
@@ -79,7 +80,14 @@ async fn malformed(State(node): State<Arc<Node>>) -> Response {
     let unreadable = held.iter().filter_map(|(date, held)| Some((date, held.as_ref().err()?)));
     let unreadable: Vec<_> =
         unreadable.map(|(date, why)| json!({"date": date.to_string(), "why": why})).collect();
-    Json(json!({"files": files.collect::<Vec<_>>(), "unreadable": unreadable})).into_response()
+    let others = node.topology.processes.values().filter(|process| process.role == Role::Worker);
+    let others = others.filter(|process| process.id != node.process.id).map(|process| {
+        let at = format!("http://{}/overlay/malformed", process.authority());
+        json!({"process": process.id.as_str(), "at": at})
+    });
+    let workers: Vec<_> = others.collect();
+    Json(json!({"files": files.collect::<Vec<_>>(), "unreadable": unreadable, "workers": workers}))
+        .into_response()
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
@@ -133,6 +141,8 @@ async fn query(
     text: String,
 ) -> Response {
     let query_id = headers.get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Somebody before it may have made it longer, and knows nothing of names here.
+    let query_id = &query_id[..query_id.floor_char_boundary(LONGEST_NAME)];
     let mut asked = Asked {
         query: Query::default(),
         hops: Vec::new(),
@@ -140,78 +150,71 @@ async fn query(
         query_id: named(query_id.to_owned()),
         within: None,
     };
+    let format = format_of(&headers);
     let outcome = match Query::from_json(&text) {
         Ok(query) => {
             asked.query = query;
-            node.answer(&asked).await
+            node.answer(&asked, format != Format::Cursor).await
         }
         Err(error) => {
-            let outcome = Err(Refusal::Invalid(error));
-            node.note(&asked, &outcome, Duration::ZERO);
-            outcome
+            let refusal = Refusal::Invalid(error);
+            node.note(&asked, &Err(refusal.clone()), Duration::ZERO);
+            Err(refusal)
         }
     };
-    let answer = match outcome {
-        Ok(answer) => answer,
+    let (answer, leaving) = match outcome {
+        Ok(answered) => answered,
         Err(refusal) => return refused(&refusal),
     };
-    let format = format_of(&headers);
+    let Some(leaving) = leaving else {
+        node.results.hand_out(&answer.uid, &holder_of(&headers, &extensions)).await;
+        let said = words::response(&node.process.id, &asked, &Ok(answer.clone()));
+        return Json(json!({
+            "uid": said.uid,
+            "status": said.status,
+            "chunks": said.total_chunks,
+            "matched": said.matched,
+            "returned": said.total_records,
+            "truncated": said.truncated,
+            "coverage": covered(&answer.coverage),
+            "next": format!("/overlay/query/{}/0", said.uid),
+        }))
+        .into_response();
+    };
     let mut response = match format {
-        Format::Cursor => {
-            node.results.hand_out(&answer.uid, &asked.client).await;
-            let said = words::response(&node.process.id, &asked, &Ok(answer.clone()));
-            Json(json!({
-                "uid": said.uid,
-                "status": said.status,
-                "chunks": said.total_chunks,
-                "matched": said.matched,
-                "returned": said.total_records,
-                "truncated": said.truncated,
-                "coverage": covered(&answer.coverage),
-                "next": format!("/overlay/query/{}/0", said.uid),
-            }))
-            .into_response()
-        }
         Format::Arrow => {
-            typed("application/vnd.apache.arrow.stream", node.outgoing(&answer, arrow).map(Body::from_stream))
+            typed("application/vnd.apache.arrow.stream", Body::from_stream(leaving.pieces(arrow)))
         }
-        Format::Ndjson => typed(
-            "application/x-ndjson",
-            node.outgoing(&answer, |answer| {
+        Format::Csv => {
+            let pieces = leaving.pieces(|answer| {
+                lines(answer, record::CSV_HEADER, |records, row, out| records.csv(row, out))
+            });
+            typed("text/csv; header=present", Body::from_stream(pieces))
+        }
+        Format::Ndjson | Format::Cursor => {
+            let pieces = leaving.pieces(|answer| {
                 lines(answer, "", |records, row, out| {
                     records.json(row, out);
                     out.push('\n');
                 })
-            })
-            .map(Body::from_stream),
-        ),
-        Format::Csv => typed(
-            "text/csv; header=present",
-            node.outgoing(&answer, |answer| {
-                lines(answer, record::CSV_HEADER, |records, row, out| records.csv(row, out))
-            })
-            .map(Body::from_stream),
-        ),
-    };
-    if format != Format::Cursor && response.status().is_success() {
-        let fields = response.headers_mut();
-        for (name, count) in [
-            ("x-slipring-matched", answer.matched),
-            ("x-slipring-returned", answer.returned),
-            ("x-slipring-missing", answer.coverage.missing.len() as u64),
-        ] {
-            fields.insert(name, count.into());
+            });
+            typed("application/x-ndjson", Body::from_stream(pieces))
         }
+    };
+    let fields = response.headers_mut();
+    for (name, count) in [
+        ("x-slipring-matched", answer.matched),
+        ("x-slipring-returned", answer.returned),
+        ("x-slipring-missing", answer.coverage.missing.len() as u64),
+    ] {
+        fields.insert(name, count.into());
     }
     response
 }
 
-/// A body of this kind, or why there is none.
-fn typed(kind: &'static str, body: Result<Body, Refusal>) -> Response {
-    body.map_or_else(
-        |refusal| refused(&refusal),
-        |body| ([(header::CONTENT_TYPE, kind)], body).into_response(),
-    )
+/// A body of this kind.
+fn typed(kind: &'static str, body: Body) -> Response {
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
 /// Records as lines, written as they are read.
@@ -282,7 +285,7 @@ async fn chunk(
     let Some((index, text)) = index.and_then(|index| Some((index, answer.chunk_json(index)?))) else {
         return (StatusCode::NOT_FOUND, Json(json!({"status": "out_of_range"}))).into_response();
     };
-    let mut response = typed("application/json", Ok(text.into()));
+    let mut response = typed("application/json", text.into());
     if index + 1 < answer.chunks()
         && let Ok(link) = format!("</overlay/query/{uid}/{}>; rel=\"next\"", index + 1).parse()
     {
@@ -298,7 +301,7 @@ async fn release(
     headers: HeaderMap,
 ) -> StatusCode {
     match Uid::parse(&uid) {
-        Ok((uid, ..)) if node.release(&uid, &client_of(&headers, &extensions)).await => {
+        Ok((uid, ..)) if node.release(&uid, &holder_of(&headers, &extensions)).await => {
             StatusCode::NO_CONTENT
         }
         _ => StatusCode::NOT_FOUND,

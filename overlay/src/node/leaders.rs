@@ -13,6 +13,7 @@ use crate::peer_wire::peer_client::PeerClient;
 use crate::peer_wire::{GiveBackRequest, GiveBackResponse};
 use crate::peers::endpoint;
 use crate::query::Uid;
+use crate::results::Holder;
 use crate::topology::{Process, Role, Topology};
 
 /// How long another leader may take.
@@ -51,10 +52,14 @@ async fn one(leader: &PeerClient<Channel>, uid: &Uid, client: &str, step: Step) 
 }
 
 impl Node {
-    /// A client gives back what some leader handed out to it; whether one had. With the last one it is forgotten by all.
-    pub(super) async fn release(&self, uid: &Uid, client: &str) -> bool {
+    /// A client gives back what leaders handed out to it; whether one had. With the last one it is forgotten by all.
+    pub(super) async fn release(&self, uid: &Uid, holder: &Holder) -> bool {
+        let client = holder.key.as_str();
         let mut said = vec![self.given_back(uid, client, Step::Take).await];
-        if !said[0].taken {
+        if holder.is_named {
+            // It has it once, however many leaders have told it.
+            said.extend(self.leaders.all(uid, client, Step::Take).await);
+        } else if !said[0].taken {
             // One after another: one of them takes it back, and no second one.
             for leader in &self.leaders.0 {
                 let taken = said.iter().any(|said| said.taken);

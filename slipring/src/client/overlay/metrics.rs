@@ -114,7 +114,7 @@ impl Survey {
             {
                 let lines = counted(lines, "line");
                 text.push_str(&format!(
-                    "{}: {lines} malformed; GET /overlay/malformed names them\n",
+                    "{}: {lines} malformed; GET /overlay/malformed says at which address it names them\n",
                     shown(process)
                 ));
             }

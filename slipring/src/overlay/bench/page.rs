@@ -69,7 +69,7 @@ fn draw_load(frame: &mut Frame<'_>, area: Rect, bench: &Bench, figures: &Figures
 fn process(seen: &Seen) -> Row<'_> {
     let state = match seen.state() {
         "up" => Span::styled("up", Color::Green),
-        "loading" => Span::styled("loading", Color::Yellow),
+        between @ ("loading" | "partly") => Span::styled(between, Color::Yellow),
         down => Span::styled(down, Color::Red),
     };
     let number = |of: fn(&slipring_overlay::wire::MetricsResponse) -> i32| {

@@ -163,11 +163,12 @@ fn latency(took: &[u64]) -> Option<Latency> {
 }
 
 impl Seen {
-    /// `up`, `loading`, `down`.
+    /// `up`, `loading`, `partly` (some of its partitions cannot be read), `down`.
     pub(super) fn state(&self) -> &'static str {
         match (&self.why, &self.metrics) {
             (Some(_), _) | (None, None) => "down",
             (None, Some(metrics)) if metrics.is_healthy => "up",
+            (None, Some(metrics)) if metrics.data_files_loaded > 0 => "partly",
             (None, Some(_)) => "loading",
         }
     }
