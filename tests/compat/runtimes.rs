@@ -19,7 +19,7 @@ use slipring_balancer::fleet::runtime::process::ProcessRuntime;
 use slipring_balancer::fleet::runtime::{Exit, Runtime};
 use slipring_balancer::fleet::state::{Handle, Instance, Running};
 use slipring_hashing::ReplicaId;
-use slipring_tests::docker::{Fleet, SOCKET, engine};
+use slipring_tests::docker::{Fleet, SOCKET, engine_at_length};
 use slipring_tests::{Http, wait_until};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -225,7 +225,7 @@ fn process() -> Subject<ProcessRuntime> {
 }
 
 async fn container() -> Option<Subject<DockerRuntime>> {
-    let docker = engine().await?;
+    let docker = engine_at_length().await?;
     let fleet = Fleet::new();
     fleet.build_image(&docker, SLIPRING).await;
     let (report, exits) = mpsc::channel(64);

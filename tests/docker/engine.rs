@@ -10,7 +10,7 @@ use bollard::query_parameters::{InspectContainerOptions, InspectNetworkOptions, 
 use hyper::Method;
 use rustix::process::Signal;
 use serde_json::json;
-use slipring_tests::docker::{Fleet, SOCKET, engine};
+use slipring_tests::docker::{Fleet, SOCKET, engine, engine_at_length};
 use slipring_tests::{Setup, run, wait_until};
 use tokio::sync::Mutex;
 
@@ -64,7 +64,7 @@ async fn replicas_are_containers_as_the_contract_describes_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_containers_of_two_pools_are_adopted_by_their_own() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(3);
     let file = "[pool.api]\nroutes = \"api.test/*\"\nfleet.replicas = 0\n";
@@ -109,7 +109,7 @@ async fn the_containers_of_two_pools_are_adopted_by_their_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_somebody_elses_is_refused_and_nothing_changes() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(2);
     let balancer = setup(&fleet).start_with(&names).await;
@@ -142,7 +142,7 @@ async fn a_name_that_is_somebody_elses_is_refused_and_nothing_changes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_the_beginning_of_a_strangers_id_is_free() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let balancer = setup(&fleet).start_with(&fleet.names(1)).await;
     fleet.build_image(&docker, SLIPRING).await;
@@ -295,7 +295,7 @@ async fn remove_own_image(docker: &bollard::Docker) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_is_built_when_it_is_missing() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(3);
     remove_own_image(&docker).await;
@@ -315,7 +315,7 @@ async fn the_image_is_built_when_it_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_can_be_asked_for() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     remove_own_image(&docker).await;
     let built = run(SLIPRING, &["image"], &[], "").await;
     assert_eq!((built.status.code(), &*built.stdout), (Some(0), format!("{OWN_IMAGE}\n").as_bytes()));
@@ -328,7 +328,7 @@ async fn the_image_can_be_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_away_for_a_while_costs_no_request() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(2);
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -370,7 +370,7 @@ async fn an_engine_that_is_away_for_a_while_costs_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_stopped_is_named_and_the_exit_code_says_so() {
     let alone = ALONE.lock().await;
-    let Some(_docker) = engine().await else { return };
+    let Some(_docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(2);
     let folder = tempfile::tempdir().expect("a temporary folder can be made");

@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     InspectNetworkOptions, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use serde_json::Value;
-use slipring_tests::docker::{Fleet, engine};
+use slipring_tests::docker::{Fleet, engine_at_length};
 use slipring_tests::{Balancer, Event, Events, Keys, Load, Replica, Setup, measured, wait_until};
 use tokio::sync::Mutex;
 
@@ -63,7 +63,7 @@ async fn check_healing(
     detected: Duration,
 ) {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(3);
     let setup = settings.iter().fold(setup(&fleet), |setup, (key, value)| setup.set(key, value));
@@ -142,7 +142,7 @@ async fn identity(balancer: &Balancer) -> (Vec<(String, u64, String)>, Value, Ve
 #[tokio::test(flavor = "multi_thread")]
 async fn the_containers_of_a_killed_balancer_are_adopted_by_the_next() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(5);
     // A crowded ring with a history.
@@ -189,7 +189,7 @@ async fn the_containers_of_a_killed_balancer_are_adopted_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adopting_balancer_mends_what_happened_meanwhile() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(4);
     let setup = setup(&fleet);
@@ -226,7 +226,7 @@ async fn an_adopting_balancer_mends_what_happened_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adopting_balancer_sends_no_request_to_a_stranger_at_a_members_old_address() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(3);
     fleet.build_image(&docker, SLIPRING).await;
@@ -260,7 +260,7 @@ async fn an_adopting_balancer_sends_no_request_to_a_stranger_at_a_members_old_ad
 #[tokio::test(flavor = "multi_thread")]
 async fn half_of_six_containers_killed_at_once_are_replaced_in_batches() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(6);
     let balancer = setup(&fleet).set("fleet.task_batch", 2).start_with(&names).await;
@@ -300,7 +300,7 @@ async fn half_of_six_containers_killed_at_once_are_replaced_in_batches() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_exits_on_start_waits_ever_longer_and_leaves_nothing_behind() {
     let _alone = ALONE.lock().await;
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(2);
     fleet.build_image(&docker, SLIPRING).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
 use hyper::Method;
 use serde_json::json;
-use slipring_tests::docker::{Fleet, engine};
+use slipring_tests::docker::{Fleet, engine_at_length};
 use slipring_tests::{Http, wait_until};
 
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
@@ -43,7 +43,7 @@ async fn balancer_in_container(
 /// Nothing of it is on a volume: its name alone says whose the containers are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balancer_whose_container_is_replaced_finds_its_replicas() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(2);
     fleet.build_image(&docker, SLIPRING).await;
@@ -85,7 +85,7 @@ async fn a_balancer_whose_container_is_replaced_finds_its_replicas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_balancer_may_be_a_container_beside_its_replicas() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     let fleet = Fleet::new();
     let names = fleet.names(3);
     fleet.build_image(&docker, SLIPRING).await;
@@ -132,7 +132,7 @@ async fn the_balancer_may_be_a_container_beside_its_replicas() {
 /// network by a reload, and still does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_brings_containers_leaves_a_wary_balancer_wary() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = engine_at_length().await else { return };
     for trusts in [true, false] {
         let fleet = Fleet::new();
         fleet.build_image(&docker, SLIPRING).await;

@@ -18,7 +18,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use crate::skip::skipped;
+use crate::skip::{require, skipped};
 
 /// Where the engine is.
 pub const SOCKET: &str = "/var/run/docker.sock";
@@ -39,6 +39,18 @@ pub async fn engine() -> Option<Docker> {
         Ok(Err(error)) => skipped("docker", &format!("no Docker engine answers at {SOCKET}: {error}")),
         Err(_) => skipped("docker", &format!("no Docker engine answers at {SOCKET} in time")),
     }
+    None
+}
+
+/// As [`engine`], for what takes an engine so long that the suite has no time for all of it: skipped without `long`, too.
+///
+/// # Panics
+/// As [`engine`].
+pub async fn engine_at_length() -> Option<Docker> {
+    if require("long") {
+        return engine().await;
+    }
+    skipped("long", "it takes an engine long; .ci/run has it");
     None
 }
 

@@ -12,7 +12,10 @@ const WHAT: [(&str, &str); 15] = [
     ("files", "a limit of open files that ten thousand connections fit in"),
     ("grpcio", "Python with grpcio and grpcio-tools (PYTHON says which)"),
     ("ipv6", "an IPv6 loopback"),
-    ("long", "storms and schedules of faults as long as they are meant to be"),
+    (
+        "long",
+        "what the suite has no time for: storms and schedules of faults at length, most of what Docker does",
+    ),
     ("namespaces", "leave to make a process namespace"),
     ("netns", "leave to make a network namespace, and iproute2"),
     ("network", "an address of this machine beside its loopback"),
