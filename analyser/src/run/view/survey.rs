@@ -113,8 +113,6 @@ pub async fn leave(
     at_ms: u64,
 ) -> Result<(), RunError> {
     let Analysis { query, fold, run, files, entries, .. } = analysis;
-    let recoveries = entries.iter().filter(|entry| entry.attempt > 1).count() as u64;
-    let seen_failing = usize::try_from(run.failed_workers).unwrap_or(usize::MAX);
     let last = Last {
         at_ms,
         folder: folder.display().to_string(),
@@ -127,9 +125,8 @@ pub async fn leave(
         without_level: fold.levels[None],
         checkpoints: run.checkpoints_saved,
         unread: run.unread.iter().take(UNREAD).cloned().collect(),
-        // A part that was lost and taken over between two looks of the coordinator was lost by somebody, too.
-        failures: seen_failing.max(usize::from(recoveries > 0)),
-        recoveries,
+        failures: usize::try_from(run.failed_workers).unwrap_or(usize::MAX),
+        recoveries: entries.iter().filter(|entry| entry.attempt > 1).count() as u64,
         seconds: run.took.as_secs_f64(),
     };
     let put = Change::Put { key: LAST.to_owned(), value: encode(&last), expect: Expect::Any };
