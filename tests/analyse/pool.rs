@@ -10,6 +10,8 @@ use slipring_tests::{Balancer, Event, Events, Http, Process, Setup, wait_until};
 const SLIPRING: &str = env!("CARGO_BIN_EXE_slipring");
 const LONG: Duration = Duration::from_secs(120);
 const FILES: u64 = 8;
+/// So many that none of the workers is through when another is killed.
+const LINES: u64 = 150_000;
 
 fn slipring(folder: &Path) -> Command {
     let mut command = Command::new(SLIPRING);
@@ -40,7 +42,7 @@ impl Site {
         let setup = Setup::new(SLIPRING).set("fleet.replicas", 0);
         let place = setup.folder().to_owned();
         let made = slipring(&place)
-            .args(["generate", "logs", "--files", &FILES.to_string(), "--lines", "60000"])
+            .args(["generate", "logs", "--files", &FILES.to_string(), "--lines", &LINES.to_string()])
             .output();
         let made = made.expect("it runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -109,6 +111,8 @@ async fn a_worker_of_the_pool_that_is_killed_is_back_and_the_run_ends_exact() {
     let stream = Events::follow_at(site.balancer.admin, "/stream").await;
     until_told(&stream, "nothing is analysed yet", |view| view["stage"] == "waiting").await;
     let mut coordinator = site.coordinate();
+    let before = site.balancer.replicas_of("analyse").await;
+    assert_eq!(before.len(), 2);
     let is_reading = |view: &Value| {
         let readers = view["workers"]
             .as_array()
@@ -116,13 +120,11 @@ async fn a_worker_of_the_pool_that_is_killed_is_back_and_the_run_ends_exact() {
         readers == 2 && view["bytes_done"].as_u64() > Some(0)
     };
     until_told(&stream, "both read", is_reading).await;
+    before[1].process().kill();
     // While nobody adds up, the end does not come near, and no part is given to a second reader because it takes long:
     // what is lost stays lost until its lease runs out.
     let stands_still = Process::new(coordinator.0.id());
-    stands_still.pause();
-    let before = site.balancer.replicas_of("analyse").await;
-    assert_eq!(before.len(), 2);
-    before[1].process().kill();
+    stands_still.pause_between_writes().await;
     let life = format!(":{}:", before[1].pid.expect("it is a process"));
     let is_lost = |view: &Value| {
         let workers = view["workers"].as_array().into_iter().flatten();
@@ -147,7 +149,7 @@ async fn a_worker_of_the_pool_that_is_killed_is_back_and_the_run_ends_exact() {
     site.until_over(&mut coordinator).await;
     let last = until_told(&stream, "the end", |view| view["stage"] == "finished").await;
     assert_eq!((&last["files_done"], &last["bytes_done"]), (&FILES.into(), &last["bytes"]));
-    assert_eq!(last["records"], FILES * 60_000);
+    assert_eq!(last["records"], FILES * LINES);
     assert!(last["failures"].as_u64() >= Some(1) && last["recoveries"].as_u64() >= Some(1), "{last}");
     let events = last["events"].as_array().expect("a list");
     for what in ["began", "failed", "recovered", "finished"] {

@@ -33,7 +33,7 @@ async fn a_run_is_seen_with_who_fails_who_takes_over_and_what_came_of_it() {
         command
     };
     let made =
-        slipring().args(["generate", "logs", "--files", "8", "--lines", "60000"]).output().expect("it runs");
+        slipring().args(["generate", "logs", "--files", "8", "--lines", "150000"]).output().expect("it runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let store = format!("sqlite:{}", place.join("store.db").display());
     let pool = format!(
@@ -67,18 +67,18 @@ async fn a_run_is_seen_with_who_fails_who_takes_over_and_what_came_of_it() {
     ]);
     let run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut run = Coordinator(run);
+    let victim = balancer.replicas_of("analyse").await.remove(0);
     let reading = "document.querySelectorAll('#workers-table tr[data-state=reading]').length === 2 && \
                    document.querySelectorAll('#levels-plot .row').length === 4";
     browser.until("both read", LONG, reading).await;
     if let Ok(path) = std::env::var("ANALYSE_PICTURE") {
         std::fs::write(path, browser.picture().await).expect("a picture");
     }
+    victim.process().kill();
     // While nobody adds up, no part is given to a second reader because it takes long: what is lost stays lost until its
     // lease runs out.
     let stands_still = Process::new(run.0.id());
-    stands_still.pause();
-    let victim = balancer.replicas_of("analyse").await.remove(0);
-    victim.process().kill();
+    stands_still.pause_between_writes().await;
     let lost = format!(
         "document.getElementById('run').dataset.stage === 'running' && \
          [...document.querySelectorAll('#workers-table tr[data-state=reading]')]\

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
+use crate::wait::wait_until;
+
 /// The kernel counts processor time in hundredths of a second (`USER_HZ`, the same on every Linux).
 const TICK: Duration = Duration::from_millis(10);
 
@@ -111,6 +113,32 @@ impl Process {
     /// `kill -STOP`: it is there and does nothing.
     pub fn pause(self) {
         self.signal(Signal::STOP);
+    }
+
+    /// The same where it keeps nobody out: not in the middle of a write to SQLite, whose lock it would hold.
+    pub async fn pause_between_writes(self) {
+        wait_until("it stands still and holds no lock", Duration::from_secs(60), async || {
+            self.pause();
+            // A signal needs a moment to reach each thread.
+            if let Some(state) = self.threads().into_iter().find(|state| *state != 'T') {
+                return Err(format!("a thread of it is in state {state}"));
+            }
+            let locks = std::fs::read_to_string("/proc/locks").expect("this is Linux");
+            let pid = self.pid.to_string();
+            let is_its =
+                |lock: &&str| lock.contains(" WRITE ") && lock.split_whitespace().any(|word| word == pid);
+            let Some(lock) = locks.lines().find(is_its) else { return Ok(()) };
+            self.resume();
+            Err(format!("it held {lock}"))
+        })
+        .await;
+    }
+
+    /// The states of its threads.
+    fn threads(self) -> Vec<char> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let ids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+        ids.filter_map(stat).map(|stat| stat.state).collect()
     }
 
     /// `kill -CONT`: it goes on.

@@ -141,7 +141,7 @@ async fn coordinate(
     let run = Run {
         files_processed: state.processed() as u64,
         unread: state.unread(&plan),
-        failed_workers: state.sum.failed.len() as u64,
+        failed_workers: state.failures() as u64,
         checkpoints_saved: state.sum.checkpoints,
         took: begin.elapsed(),
     };

@@ -151,6 +151,12 @@ impl State {
         *self.sum.workers.entry(worker.to_owned()).or_insert(next)
     }
 
+    /// Workers that failed, as far as is known: a second attempt says that there was one, also when nobody saw who.
+    pub(crate) fn failures(&self) -> usize {
+        let recovered = self.entries.iter().any(|entry| entry.attempt > 1);
+        self.sum.failed.len().max(usize::from(recovered))
+    }
+
     pub(crate) fn unread(&self, plan: &Plan) -> Vec<Unread> {
         let own =
             self.sum.unread.iter().map(|(file, why)| Unread { path: plan.name(*file), why: why.clone() });

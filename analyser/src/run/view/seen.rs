@@ -123,7 +123,12 @@ impl Seen {
         let own =
             sum.unread.iter().map(|(file, why)| Unread { path: self.plan.name(*file), why: why.clone() });
         self.view.unread = own.chain(self.plan.refused.iter().cloned()).take(UNREAD).collect();
-        self.view.failures = self.workers.values().filter(|worker| worker.failed).count();
+        let failed = self.workers.values().filter(|worker| worker.failed).count();
+        if failed == 0 && self.view.failures == 0 && self.view.recoveries > 0 {
+            let words = "a worker was not heard of in time, and nobody saw which".to_owned();
+            self.view.happened(at_ms, What::Failed, words);
+        }
+        self.view.failures = failed.max(usize::from(self.view.recoveries > 0));
         let mut workers: Vec<_> = self.workers.iter().map(|(name, worker)| worker.shown(name)).collect();
         workers.sort_by_key(|worker| (worker.number.is_none(), worker.number));
         workers.truncate(WORKERS);
@@ -250,8 +255,18 @@ pub(super) fn finished(before: &View, last: Option<&Last>, at_ms: u64) -> View {
         view.levels.clone_from(&last.levels);
         view.unread.clone_from(&last.unread);
         view.checkpoints = last.checkpoints;
-        view.failures = view.failures.max(last.failures);
-        view.recoveries = view.recoveries.max(last.recoveries);
+        // What happened between the last look and the end nobody has seen happen.
+        if last.failures > view.failures {
+            let failed = last.failures - view.failures;
+            view.happened(last.at_ms, What::Failed, format!("{failed} more not heard of in time"));
+            view.failures = last.failures;
+        }
+        if last.recoveries > view.recoveries {
+            let recovered = last.recoveries - view.recoveries;
+            let words = format!("{recovered} parts whose reader failed were counted");
+            view.happened(last.at_ms, What::Recovered, words);
+            view.recoveries = last.recoveries;
+        }
         if before.stage != Stage::Finished {
             let (records, seconds) = (last.records, last.seconds);
             view.happened(last.at_ms, What::Finished, format!("{records} records in {seconds:.2} s"));

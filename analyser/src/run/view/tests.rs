@@ -7,7 +7,7 @@ use std::time::Duration;
 use slipring_store::{Clock, Memory, Store, Timestamp};
 use tokio::sync::watch;
 
-use super::super::{Ended, Options, Serving, Tell, analyse, serve};
+use super::super::{Ended, Event, Options, Serving, Tell, analyse, serve};
 use super::{Stage, Survey, View, What, leave};
 use crate::fold::Query;
 use crate::generate::{Amount, write_folder};
@@ -60,7 +60,13 @@ async fn who_fails_who_takes_over_and_what_came_of_it_are_seen() {
         is_shared: true,
         checkpoints: None,
     };
-    let coordinating = tokio::spawn(analyse(store.clone(), options, Tell::nobody()));
+    let (told, mut assigned) = watch::channel(false);
+    let tell = Tell::new(move |event| {
+        told.send_if_modified(|told| {
+            matches!(event, Event::Assigned { .. }) && !std::mem::replace(told, true)
+        });
+    });
+    let coordinating = tokio::spawn(analyse(store.clone(), options, tell));
     let view = until(&mut survey, "the beginning", |view| view.stage == Stage::Running).await;
     assert_eq!((view.files, view.files_done, view.bytes_done), (FILES as usize, 0, 0));
     assert_eq!(view.folder, logs.path().display().to_string());
@@ -73,6 +79,9 @@ async fn who_fails_who_takes_over_and_what_came_of_it_are_seen() {
     let view =
         until(&mut survey, "who reads", |view| view.workers.iter().any(|one| one.reading.is_some())).await;
     assert_eq!((view.workers[0].name.as_str(), view.workers[0].failed, view.failures), ("dead/1", false, 0));
+    // The coordinator has seen it, too: a moment later the lease has run out.
+    let seen = tokio::time::timeout(Duration::from_secs(60), assigned.wait_for(|told| *told)).await;
+    seen.expect("it looks at leases").unwrap();
     clock.fetch_add(6_000_000, Ordering::Relaxed);
     let view = until(&mut survey, "the failure", |view| view.failures == 1).await;
     assert!(view.workers[0].failed && view.workers[0].reading.is_none(), "{view:#?}");
